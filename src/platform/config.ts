@@ -1,0 +1,141 @@
+import { type Static, type TSchema, Type } from 'typebox';
+import { Value } from 'typebox/value';
+
+/** Every variable of the environment that is read: this schema is also the source of the reference page in docs/. */
+export const configSchema = Type.Object({
+  PORT: Type.Integer({
+    minimum: 0,
+    maximum: 65_535,
+    default: 3000,
+    description: 'TCP port of the HTTP server; 0 takes any free one.',
+  }),
+  HOST: Type.String({
+    minLength: 1,
+    default: '127.0.0.1',
+    description: 'Address to listen on. `0.0.0.0` for all, as in a container.',
+  }),
+  DATABASE_URL: Type.Optional(
+    Type.String({
+      pattern: '^postgres(ql)?://',
+      description: 'PostgreSQL 15 or newer. Unset: an embedded PostgreSQL is started in `DATA_DIR`.',
+      examples: ['postgres://shop:secret@db.internal:5432/shop'],
+    }),
+  ),
+  DATABASE_DIRECT_URL: Type.Optional(
+    Type.String({
+      pattern: '^postgres(ql)?://',
+      description: 'The same database without a pooler in between, for migrations and LISTEN. Unset: `DATABASE_URL`.',
+    }),
+  ),
+  DATA_DIR: Type.String({
+    minLength: 1,
+    default: '.data',
+    description: 'Folder of the embedded PostgreSQL. Not used when `DATABASE_URL` is set.',
+  }),
+  ROLE: Type.Union([Type.Literal('all'), Type.Literal('web'), Type.Literal('worker')], {
+    default: 'all',
+    description: '`web` serves HTTP, `worker` pays and settles orders, `all` does both in one process.',
+  }),
+  PAYMENT_GATEWAY: Type.Union([Type.Literal('simulated')], {
+    default: 'simulated',
+    description: 'Who takes the money. `simulated` takes none and keeps its own journal in the database.',
+  }),
+  SIMULATED_GATEWAY_LATENCY_MS: Type.Integer({
+    minimum: 0,
+    maximum: 60_000,
+    default: 0,
+    description: 'Milliseconds that the simulated gateway takes for each call.',
+  }),
+  SEED_PRODUCTS: Type.Integer({
+    minimum: 0,
+    maximum: 10_000_000,
+    default: 10_000,
+    description: 'Demonstration products that `start` puts into an empty catalogue; 0: none.',
+  }),
+  SECRET_KEY: Type.Optional(
+    Type.String({
+      minLength: 32,
+      description: 'Signs page keys; the same on every node. Unset: made once and kept in the database.',
+    }),
+  ),
+  CURRENCY: Type.String({
+    pattern: '^[A-Z]{3}$',
+    default: 'USD',
+    description: 'ISO 4217 code of all prices. Fixed at the first start of a shop.',
+  }),
+  ALLOWED_ORIGINS: Type.String({
+    default: '',
+    description:
+      'Comma-separated origins of other sites whose pages may call the API and `/cable`. Empty: same origin only.',
+    examples: ['https://shop.example,https://www.shop.example'],
+  }),
+  LOG_LEVEL: Type.Union(
+    ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].map((level) => Type.Literal(level)),
+    { default: 'info', description: 'Least severe log lines to write (JSON lines on standard error).' },
+  ),
+});
+
+export type Config = Readonly<Static<typeof configSchema>>;
+
+/** Thrown with every fault of the environment at once, one line each. */
+export class InvalidConfig extends Error {
+  readonly faults: readonly string[];
+
+  constructor(faults: readonly string[]) {
+    super(`The environment is not valid:\n${faults.map((fault) => `  ${fault}`).join('\n')}`);
+    this.name = 'InvalidConfig';
+    this.faults = faults;
+  }
+}
+
+/** Reads and validates the environment once. An empty variable counts as unset. Throws {@link InvalidConfig}. */
+export function readConfig(environment: Readonly<Record<string, string | undefined>>): Config {
+  const faults: string[] = [];
+  const values: Record<string, unknown> = {};
+  for (const [name, schema] of Object.entries(configSchema.properties)) {
+    const value = readVariable(schema, environment[name]);
+    if (value === undefined) continue;
+    if (Value.Check(schema, value)) values[name] = value;
+    else faults.push(`${name}=${shown(name, environment[name])}: must be ${expectationOf(schema)}`);
+  }
+  for (const origin of originsOf(String(values['ALLOWED_ORIGINS'] ?? ''))) {
+    if (!isOrigin(origin)) faults.push(`ALLOWED_ORIGINS: ${origin} is not an origin such as https://shop.example`);
+  }
+  if (faults.length > 0) throw new InvalidConfig(faults);
+  return values as Config;
+}
+
+/** The origins listed in `ALLOWED_ORIGINS`. */
+export function originsOf(list: string): string[] {
+  return list
+    .split(',')
+    .map((origin) => origin.trim())
+    .filter((origin) => origin !== '');
+}
+
+function readVariable(schema: TSchema, text: string | undefined): unknown {
+  if (text === undefined || text === '') return 'default' in schema ? schema.default : undefined;
+  return Type.IsInteger(schema) && /^-?\d+$/.test(text) ? Number(text) : text;
+}
+
+type SchemaLimits = { minimum?: number; maximum?: number; pattern?: string; minLength?: number };
+
+/** What a variable may be, in words. */
+export function expectationOf(schema: TSchema): string {
+  if (Type.IsUnion(schema))
+    return `one of ${schema.anyOf.map((choice) => ('const' in choice ? choice.const : '')).join(', ')}`;
+  const { minimum, maximum, pattern, minLength } = schema as SchemaLimits;
+  if (Type.IsInteger(schema)) return `a whole number from ${minimum} to ${maximum}`;
+  if (pattern === '^[A-Z]{3}$') return 'three capital letters';
+  if (pattern) return 'a postgres:// address';
+  return minLength === undefined ? 'text' : `text of at least ${minLength} character${minLength === 1 ? '' : 's'}`;
+}
+
+/** A fault must not print a password or a key. */
+function shown(name: string, text: string | undefined): string {
+  return /URL|KEY/.test(name) ? '(hidden)' : `"${text}"`;
+}
+
+function isOrigin(text: string): boolean {
+  return URL.canParse(text) && new URL(text).origin === text;
+}

@@ -1,0 +1,200 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+import { Unavailable } from '../shared/refusal.ts';
+
+/** A statement that the server prepares once per connection under its name. Make them with {@link sql}. */
+export type Statement = Readonly<{ name: string; text: string }>;
+
+type Scalar = string | number | boolean | null;
+/** What may be bound to a parameter: it is turned into text before anything is sent. */
+export type Value = Scalar | readonly Scalar[];
+
+/** Can read; what it reads may be a moment old. */
+export interface Reader {
+  query<Row>(statement: Statement, values?: readonly Value[]): Promise<Row[]>;
+}
+
+declare const insideTransaction: unique symbol;
+
+/** An open transaction: the only thing that can lock, take stock, or write. */
+export interface Tx extends Reader {
+  readonly [insideTransaction]: true;
+  /** Writes that need no answer: they leave together with COMMIT, in one round trip. */
+  defer(statement: Statement, values?: readonly Value[]): void;
+}
+
+/** Reads, single writes and transactions on the primary. */
+export interface Database extends Reader {
+  transaction<T>(work: (tx: Tx) => Promise<T>): Promise<T>;
+  close(): Promise<void>;
+}
+
+export type DatabaseOptions = Readonly<{
+  url: string;
+  /** Shown in pg_stat_activity. */
+  name: string;
+  connections: number;
+  /** Requests that may wait for a connection before the next is turned away. */
+  waiting: number;
+  readOnly?: boolean;
+  onError: (error: Error) => void;
+}>;
+
+/** The connection was lost after COMMIT had been sent: the transaction may have taken effect, or not. */
+export class CommitUnknown extends Error {
+  constructor(cause: unknown) {
+    super('The answer to COMMIT was lost', { cause });
+    this.name = 'CommitUnknown';
+  }
+}
+
+const lockTimeoutMs = 1_000;
+const statementTimeoutMs = 5_000;
+const idleInTransactionTimeoutMs = 1_000;
+const connectTimeoutMs = 3_000;
+const transactionTries = 5;
+
+const repeatable = new Set(['40001', '40P01']);
+/** Classes 08, 53, 57 (connection, resources, operator intervention), a lock not had in time, a refused connection. */
+const passing = /^(08|53|57)|^(55P03|25P03|ECONNREFUSED|ECONNRESET|EPIPE|ENOTFOUND|EHOSTUNREACH|ETIMEDOUT)$/;
+
+/** A named statement. The name must be unique in the program; by convention `<module>.<what>`. */
+export function sql(name: string, text: string): Statement {
+  return { name, text };
+}
+
+/**
+ * Opens a pool on `options.url`. Every connection has the engine's limits: a stalled process loses its locks after 1 s,
+ * a lock is waited for 1 s, a statement runs 5 s at most. Throws {@link Unavailable} from its methods while the
+ * database cannot be reached or its line is full.
+ */
+export function openDatabase(options: DatabaseOptions): Database {
+  const pool = new pg.Pool({
+    connectionString: options.url,
+    application_name: `scalecommerce ${options.name}`,
+    max: options.connections,
+    connectionTimeoutMillis: connectTimeoutMs,
+    idleTimeoutMillis: 30_000,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 2_000,
+    pipeline: true,
+    lock_timeout: lockTimeoutMs,
+    statement_timeout: statementTimeoutMs,
+    idle_in_transaction_session_timeout: idleInTransactionTimeoutMs,
+    types: { getTypeParser: typeParserOf },
+    ...(options.readOnly ? { options: '-c default_transaction_read_only=on' } : {}),
+  });
+  pool.on('error', options.onError);
+  return {
+    query: (statement, values = []) => withClient(pool, options.waiting, (client) => run(client, statement, values)),
+    transaction: (work) => repeated(() => withClient(pool, options.waiting, (client) => inTransaction(client, work))),
+    close: () => pool.end(),
+  };
+}
+
+async function withClient<T>(pool: pg.Pool, waiting: number, use: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+  if (pool.waitingCount >= waiting) throw new Unavailable('Too many requests are waiting for the database');
+  const client = await pool.connect().catch((cause: Error) => {
+    throw new Unavailable(`The database cannot be reached: ${cause.message}`, { cause });
+  });
+  // A client may die between two statements; its error event must not take the process with it.
+  const ignoreError = (): void => {};
+  client.on('error', ignoreError);
+  let broken: Error | undefined;
+  try {
+    return await use(client);
+  } catch (error) {
+    broken = connectionIsSuspect(error) ? (error as Error) : undefined;
+    throw asUnavailable(error);
+  } finally {
+    client.off('error', ignoreError);
+    client.release(broken);
+  }
+}
+
+async function inTransaction<T>(client: pg.PoolClient, work: (tx: Tx) => Promise<T>): Promise<T> {
+  const writes: Array<[Statement, readonly Value[]]> = [];
+  // BEGIN is not waited for: it travels ahead of the first statement. Its failure shows in that statement's.
+  const begun = client.query('BEGIN').catch((error: Error) => error);
+  const tx = {
+    query: (statement: Statement, values: readonly Value[] = []) => run(client, statement, values),
+    defer: (statement: Statement, values: readonly Value[] = []) => void writes.push([statement, values]),
+  } as Tx;
+  try {
+    const result = await work(tx);
+    await commit(client, writes);
+    return result;
+  } catch (error) {
+    await begun;
+    await client.query('ROLLBACK').catch(() => {});
+    throw error;
+  }
+}
+
+/**
+ * Sends the writes and COMMIT in one pipeline. All parameters are text before the first goes out: a statement whose
+ * parameters could not be encoded would be left out while COMMIT, behind it, is not.
+ */
+async function commit(client: pg.PoolClient, writes: ReadonlyArray<[Statement, readonly Value[]]>): Promise<void> {
+  const encoded = writes.map(([statement, values]) => ({ ...statement, values: values.map(encode) }));
+  const answers = await Promise.allSettled([...encoded.map((write) => client.query(write)), client.query('COMMIT')]);
+  const failure = answers.find((answer) => answer.status === 'rejected');
+  if (failure) throw connectionIsSuspect(failure.reason) ? new CommitUnknown(failure.reason) : failure.reason;
+  const last = answers.at(-1);
+  if (last?.status === 'fulfilled' && last.value.command !== 'COMMIT')
+    throw new Error(`COMMIT was answered with ${last.value.command}`);
+}
+
+async function run<Row>(client: pg.PoolClient, statement: Statement, values: readonly Value[]): Promise<Row[]> {
+  const result = await client.query({ ...statement, values: values.map(encode) });
+  return result.rows as Row[];
+}
+
+/** Runs a transaction again, whole, when the server broke it up for the sake of others (40001, 40P01). */
+async function repeated<T>(attempt: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (tries >= transactionTries || !repeatable.has(sqlStateOf(error))) throw error;
+      await sleep(Math.random() * 10 * tries);
+    }
+  }
+}
+
+function encode(value: Value): string | null {
+  if (value === null) return null;
+  return typeof value === 'object' ? encodeArray(value) : String(value);
+}
+
+function encodeArray(items: readonly Scalar[]): string {
+  return `{${items.map((item) => (item === null ? 'NULL' : quoteElement(String(item)))).join(',')}}`;
+}
+
+function quoteElement(text: string): string {
+  return `"${text.replaceAll('\\', '\\\\').replaceAll('"', '\\"')}"`;
+}
+
+/** Every bigint of the schema fits a double exactly: money is at most 10^15 minor units, sequences are below 2^53. */
+function typeParserOf(oid: number, format?: 'text' | 'binary'): (text: string) => unknown {
+  if (oid === pg.types.builtins.INT8) return Number;
+  return pg.types.getTypeParser(oid, format as 'text') as (text: string) => unknown;
+}
+
+/** The SQLSTATE (or the socket's error code) of `error`, or the empty string. */
+export function sqlStateOf(error: unknown): string {
+  const code = error instanceof Error && 'code' in error ? error.code : '';
+  return typeof code === 'string' ? code : '';
+}
+
+/** An error that is not the server's own answer leaves the connection in a state that nobody knows. */
+function connectionIsSuspect(error: unknown): boolean {
+  return !(error instanceof pg.DatabaseError) || /^(08|57|25P03)/.test(sqlStateOf(error));
+}
+
+function asUnavailable(error: unknown): unknown {
+  if (error instanceof Unavailable) return error;
+  const lostConnection = error instanceof Error && /Connection terminated|timeout exceeded/.test(error.message);
+  if (!passing.test(sqlStateOf(error)) && !lostConnection) return error;
+  return new Unavailable(`The database did not answer: ${(error as Error).message}`, { cause: error });
+}

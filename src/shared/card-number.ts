@@ -1,0 +1,36 @@
+/** Digits in groups, with at most one space, dot or dash between two groups. */
+const digitRuns = /\d+(?:[ .\-\u00a0\u2010-\u2015]\d+)*/g;
+const shortestCard = 13;
+const longestCard = 19;
+
+/**
+ * Whether `text` holds what looks like a card number: 13 to 19 digits, alone or in groups, with a valid check digit
+ * (ISO/IEC 7812-1, the Luhn formula). Full-width and other compatibility digits count as digits.
+ */
+export function containsCardNumber(text: string): boolean {
+  const runs = text.normalize('NFKC').match(digitRuns) ?? [];
+  return runs.some((run) => hasCardAmong(run.split(/\D/)));
+}
+
+/** Groups are joined from left to right, so that "card, then expiry date" is found as well as the card alone. */
+function hasCardAmong(groups: readonly string[]): boolean {
+  return groups.some((_, start) => {
+    let digits = '';
+    for (const group of groups.slice(start, start + longestCard)) {
+      digits += group;
+      if (digits.length > longestCard) return false;
+      if (digits.length >= shortestCard && passesLuhn(digits)) return true;
+    }
+    return false;
+  });
+}
+
+function passesLuhn(digits: string): boolean {
+  let sum = 0;
+  for (let index = 0; index < digits.length; index++) {
+    const digit = Number(digits[digits.length - 1 - index]);
+    const doubled = index % 2 === 1 ? digit * 2 : digit;
+    sum += doubled > 9 ? doubled - 9 : doubled;
+  }
+  return sum % 10 === 0;
+}
