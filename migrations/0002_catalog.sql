@@ -15,6 +15,9 @@ CREATE TABLE products (
   updated_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+-- Pages of the catalogue walk this index alone.
+CREATE INDEX products_on_sale ON products (id) WHERE archived_at IS NULL;
+
 CREATE FUNCTION touch_product() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   NEW.updated_at := clock_timestamp();

@@ -1,0 +1,135 @@
+import type { Reader, Tx } from '../../platform/db.ts';
+import { isUuid, newId } from '../../shared/ids.ts';
+import { getOrder, type Order, type OrderError } from '../orders/orders.service.ts';
+import { deferEvent, type EventKind, type EventRow, findStream, readEventsAfter } from './notifications.sql.ts';
+import { type OutcomeEvent, OutcomeStreams } from './outcome-streams.ts';
+
+export type { OutcomeEvent } from './outcome-streams.ts';
+
+export type Notifications = Readonly<{
+  reader: Reader;
+  streams: OutcomeStreams;
+  /** Ends the look-ups in the table. */
+  stop: () => void;
+}>;
+
+/** What a subscriber is sent. Old clients ignore the two ids. */
+export type OutcomeMessage = (
+  | { status: 'completed' | 'refunded'; order: Order }
+  | { status: 'failed'; error: OrderError }
+) & { order_id: string; event_id: string };
+
+/** A basket's stream as a new subscriber finds it; `outcome` is how its latest order ended, once that is over. */
+export type Stream = Readonly<{ basketId: string; offset: number; outcome: OutcomeEvent | null }>;
+
+/**
+ * Opens the process's door to outcomes. Events of other processes are found by looking into the table every
+ * `pollMs`, and only while somebody waits for one.
+ */
+export function openNotifications(options: {
+  reader: Reader;
+  pollMs: number;
+  onError: (error: Error) => void;
+}): Notifications {
+  const streams = new OutcomeStreams();
+  const { reader, pollMs, onError } = options;
+  let isLooking = false;
+  const timer = setInterval(async () => {
+    if (isLooking) return;
+    isLooking = true;
+    await passOnNewEvents(reader, streams).catch(onError);
+    isLooking = false;
+  }, pollMs);
+  return { reader, streams, stop: () => clearInterval(timer) };
+}
+
+/** In the commit of `tx`: appends an event to the stream of a locked basket. Pass it on with {@link announce} after. */
+export function recordEvent(
+  tx: Tx,
+  about: { basketId: string; offset: number; orderId: string; kind: EventKind },
+): OutcomeEvent {
+  const event = { id: newId(), ...about };
+  deferEvent(tx, {
+    id: event.id,
+    basket_id: event.basketId,
+    stream_offset: event.offset,
+    order_id: event.orderId,
+    kind: event.kind,
+  });
+  return event;
+}
+
+/** Passes a committed event on to those who wait for it in this process. */
+export function announce(notifications: Notifications, event: OutcomeEvent): void {
+  notifications.streams.pass(event);
+}
+
+/** Calls `listener` once for each event of the basket beyond `seenOffset`, in order. Returns how to stop. */
+export function watchBasket(
+  notifications: Notifications,
+  basketId: string,
+  seenOffset: number,
+  listener: (event: OutcomeEvent) => void,
+): () => void {
+  return notifications.streams.watch(basketId, seenOffset, listener);
+}
+
+/** Waits up to `timeoutMs` for the end of an order; false when it has not come by then. */
+export function waitForOutcome(
+  notifications: Notifications,
+  order: { orderId: string; basketId: string; eventOffset: number },
+  timeoutMs: number,
+): Promise<boolean> {
+  return new Promise((resolve) => {
+    const finish = (hasEnded: boolean): void => {
+      clearTimeout(timer);
+      stop();
+      resolve(hasEnded);
+    };
+    const timer = setTimeout(() => finish(false), timeoutMs);
+    const stop = watchBasket(notifications, order.basketId, order.eventOffset, (event) => {
+      if (event.orderId === order.orderId) finish(true);
+    });
+  });
+}
+
+/** The stream of the basket that `token` opens, or null when it opens none. */
+export async function findBasketStream(notifications: Notifications, token: unknown): Promise<Stream | null> {
+  const row = isUuid(token) ? await findStream(notifications.reader, token) : undefined;
+  if (!row) return null;
+  const outcome = row.id === null ? null : toEvent(row);
+  return { basketId: row.basket_id, offset: row.last_event_offset, outcome };
+}
+
+/** The message that tells of an event, rendered from its order as it is now. */
+export async function renderMessage(notifications: Notifications, event: OutcomeEvent): Promise<OutcomeMessage> {
+  const ids = { order_id: event.orderId, event_id: event.id };
+  const { order, error } = await getOrder(notifications.reader, event.orderId);
+  if (event.kind === 'completed' || event.kind === 'refunded') {
+    if (!order) throw new Error(`Order ${event.orderId} has the event ${event.kind} but was not sold`);
+    return { status: event.kind, order, ...ids };
+  }
+  if (!error) throw new Error(`Order ${event.orderId} has the event ${event.kind} but no error`);
+  return { status: 'failed', error, ...ids };
+}
+
+async function passOnNewEvents(reader: Reader, streams: OutcomeStreams): Promise<void> {
+  const seen = streams.seen();
+  if (seen.length === 0) return;
+  const rows = await readEventsAfter(
+    reader,
+    seen.map((stream) => stream.basketId),
+    seen.map((stream) => stream.offset),
+  );
+  for (const row of rows) streams.pass(toEvent(row));
+}
+
+function toEvent(row: EventRow): OutcomeEvent {
+  return {
+    id: row.id,
+    basketId: row.basket_id,
+    offset: row.stream_offset,
+    orderId: row.order_id,
+    kind: row.kind,
+  };
+}

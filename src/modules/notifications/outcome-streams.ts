@@ -1,0 +1,50 @@
+import type { EventKind } from './notifications.sql.ts';
+
+/** Something that a shopper is told: the `offset`-th event of a basket's stream. */
+export type OutcomeEvent = Readonly<{
+  id: string;
+  basketId: string;
+  offset: number;
+  orderId: string;
+  kind: EventKind;
+}>;
+
+type Listener = (event: OutcomeEvent) => void;
+type Watcher = { seenOffset: number; listener: Listener };
+export type SeenStream = Readonly<{ basketId: string; offset: number }>;
+
+/**
+ * Who in this process waits for which basket's events. Each watcher gets each event once and in the order of its
+ * stream, whether it is passed on at once or found later in the table: what would leave a gap is held for the table.
+ */
+export class OutcomeStreams {
+  readonly #watchers = new Map<string, Set<Watcher>>();
+
+  /** Calls `listener` for every event of the basket beyond `seenOffset`. Returns how to stop. */
+  watch(basketId: string, seenOffset: number, listener: Listener): () => void {
+    const watcher = { seenOffset, listener };
+    const watchers = this.#watchers.get(basketId) ?? new Set();
+    this.#watchers.set(basketId, watchers.add(watcher));
+    return () => {
+      watchers.delete(watcher);
+      if (watchers.size === 0 && this.#watchers.get(basketId) === watchers) this.#watchers.delete(basketId);
+    };
+  }
+
+  /** Passes a committed event on to those whose next event it is. */
+  pass(event: OutcomeEvent): void {
+    for (const watcher of this.#watchers.get(event.basketId) ?? []) {
+      if (event.offset !== watcher.seenOffset + 1) continue;
+      watcher.seenOffset = event.offset;
+      watcher.listener(event);
+    }
+  }
+
+  /** How far the watchers of each basket have come, the last of them. */
+  seen(): SeenStream[] {
+    return [...this.#watchers].map(([basketId, watchers]) => ({
+      basketId,
+      offset: Math.min(...[...watchers].map((watcher) => watcher.seenOffset)),
+    }));
+  }
+}

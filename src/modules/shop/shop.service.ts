@@ -1,0 +1,37 @@
+import { hkdfSync, randomBytes } from 'node:crypto';
+import type { Database } from '../../platform/db.ts';
+import { findShop, insertShopOnce } from './shop.sql.ts';
+
+/** What all processes of a shop agree on. */
+export type Shop = Readonly<{ currency: string; pageKeySecret: Buffer; orderNumberKey: Buffer }>;
+
+/**
+ * The shop of this database, made at its first start with fresh secrets. A `secretKey` that is given takes the place of
+ * the stored one. Throws when the shop was founded in another currency.
+ */
+export async function ensureShop(
+  db: Database,
+  wanted: { currency: string; secretKey?: string | undefined },
+): Promise<Shop> {
+  await insertShopOnce(db, {
+    currency: wanted.currency,
+    secret_key: randomBytes(32).toString('hex'),
+    order_number_key: randomBytes(32).toString('hex'),
+  });
+  const row = await findShop(db);
+  if (!row) throw new Error('The shop table is empty although a row has just been written to it');
+  if (row.currency !== wanted.currency)
+    throw new Error(
+      `This shop's prices are in ${row.currency}, but CURRENCY is ${wanted.currency}. Set CURRENCY=${row.currency}, or use another database.`,
+    );
+  return {
+    currency: row.currency,
+    pageKeySecret: derivedKey(wanted.secretKey ?? row.secret_key, 'page keys'),
+    orderNumberKey: Buffer.from(row.order_number_key, 'hex'),
+  };
+}
+
+/** One secret, several keys that tell nothing of each other (HKDF, RFC 5869). */
+function derivedKey(secret: string, purpose: string): Buffer {
+  return Buffer.from(hkdfSync('sha256', secret, '', `scalecommerce ${purpose}`, 32));
+}
