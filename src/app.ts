@@ -1,0 +1,39 @@
+import swagger from '@fastify/swagger';
+import type { FastifyInstance } from 'fastify';
+import { healthRoutes } from './http/health.ts';
+import { answerEveryMethod } from './http/methods.ts';
+import { describeApi, referencePage } from './http/reference.ts';
+import { createServer } from './http/server.ts';
+import { basketRoutes } from './modules/basket/basket.routes.ts';
+import { catalogRoutes } from './modules/catalog/catalog.routes.ts';
+import { checkoutRoutes } from './modules/checkout/checkout.routes.ts';
+import type { OrderWorker } from './modules/checkout/order-worker.ts';
+import { orderRoutes } from './modules/orders/orders.routes.ts';
+import type { Resources } from './resources.ts';
+
+export type AppOptions = Readonly<{
+  resources: Resources;
+  /** The worker of this process, if it has one: accepted orders are handed to it. */
+  worker: OrderWorker | null;
+  /** Why no new requests should be sent here, or null. */
+  findObstacle: () => Promise<string | null>;
+}>;
+
+/** The HTTP application, not listening yet. */
+export async function buildApp({ resources, worker, findObstacle }: AppOptions): Promise<FastifyInstance> {
+  const { allowedOrigins, database, reader, notifications, logger, onError } = resources;
+  const { currency, pageKeySecret, orderNumberKey } = resources.shop;
+  const app = createServer({ logger, allowedOrigins });
+  const refuseOtherMethods = answerEveryMethod(app);
+  await app.register(swagger, describeApi());
+
+  healthRoutes(app, findObstacle);
+  catalogRoutes(app, { reader, currency, pageKeySecret });
+  basketRoutes(app, { database, currency });
+  checkoutRoutes(app, { database, reader, notifications, currency, orderNumberKey, worker, onError, waiting: 0 });
+  orderRoutes(app, reader);
+  await referencePage(app);
+
+  refuseOtherMethods();
+  return app;
+}

@@ -1,0 +1,65 @@
+import type { Socket } from 'node:net';
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { type Refusal, type RefusalKind, Refused, Unavailable } from '../shared/refusal.ts';
+import { errorBody, kindOfStatus, sendRefusal, statusCodeOf } from './problem.ts';
+
+const plainWords: Partial<Record<RefusalKind, string>> = {
+  bad_request: 'The request cannot be read',
+  not_found: 'Not found',
+  request_timeout: 'The request took too long to arrive',
+  payload_too_large: 'The request body is larger than 64 KB',
+  uri_too_long: 'The address is too long',
+  unsupported_media_type: 'Send a JSON body with Content-Type: application/json',
+  headers_too_large: 'The request headers are larger than 16 KB',
+  unavailable: 'The service is busy, please try again',
+  timeout: 'The request took too long; its outcome is unknown',
+};
+
+/** Answers everything that goes wrong: one place that decides what an error looks like from outside. */
+export function answerErrors(app: FastifyInstance): void {
+  app.setErrorHandler<FastifyError>(sendError);
+  app.setNotFoundHandler((request, reply) => sendRefusal(request, reply, inPlainWords('not_found')));
+}
+
+/** Answers with what `error` means to the client, and nothing of its cause. */
+export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  if (error instanceof Refused) return sendRefusal(request, reply, error.refusal);
+  if (error instanceof Unavailable) {
+    request.log.warn({ err: error, route: request.routeOptions.url }, 'unavailable');
+    return sendRefusal(request, reply.header('Retry-After', error.retryAfterSeconds), inPlainWords('unavailable'));
+  }
+  const kind = kindOfError(error);
+  if (kind === 'internal') request.log.error({ err: error, route: request.routeOptions.url }, 'request failed');
+  return sendRefusal(request, reply, inPlainWords(kind));
+}
+
+/** Answers what is not even HTTP, straight on the socket, and closes it. */
+export function answerBrokenRequest(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const kind = kindOfParseError(error.code);
+  const refusal = inPlainWords(kind);
+  const statusCode = statusCodeOf(kind);
+  const body = JSON.stringify(errorBody(statusCode, refusal.messages));
+  const head = `HTTP/1.1 ${statusCode} ${kind}\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: ${body.length}`;
+  socket.end(`${head}\r\nConnection: close\r\n\r\n${body}`);
+}
+
+function kindOfParseError(code: string | undefined): RefusalKind {
+  if (code === 'HPE_HEADER_OVERFLOW') return 'headers_too_large';
+  return code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 'request_timeout' : 'bad_request';
+}
+
+function kindOfError(error: unknown): RefusalKind {
+  if (!(error instanceof Error) || !('code' in error) || !String(error.code).startsWith('FST_')) return 'internal';
+  // Whatever the handler had begun goes on: nobody can say that nothing was taken.
+  if (error.code === 'FST_ERR_HANDLER_TIMEOUT') return 'timeout';
+  if (error.code === 'FST_ERR_MAX_PARAM_LENGTH' || error.code === 'FST_ERR_PARAM_TOO_LONG') return 'uri_too_long';
+  return kindOfStatus('statusCode' in error ? Number(error.statusCode) : 500);
+}
+
+function inPlainWords(kind: RefusalKind): Refusal {
+  return { kind, messages: [plainWords[kind] ?? 'Internal server error'] };
+}

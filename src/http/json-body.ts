@@ -1,0 +1,61 @@
+import type { FastifyInstance } from 'fastify';
+import { Refused } from '../shared/refusal.ts';
+
+/** The largest body, in bytes. */
+export const largestBodyBytes = 64 * 1_024;
+const deepest = 32;
+const mostValues = 1_000;
+
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+/** Makes JSON the only thing that can be sent; anything else is 415. An empty body counts as none. */
+export function acceptJsonOnly(app: FastifyInstance): void {
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body: Buffer, done) => {
+    try {
+      done(null, body.length === 0 ? undefined : parseJson(body));
+    } catch (error) {
+      done(error as Error);
+    }
+  });
+}
+
+/** Parses a JSON text (RFC 8259, no byte order mark). Throws {@link Refused} without repeating any of it. */
+export function parseJson(bytes: Uint8Array): unknown {
+  const value = parse(bytes);
+  checkShape(value);
+  return value;
+}
+
+function parse(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(decoder.decode(bytes));
+  } catch {
+    // biome-ignore lint/style/useErrorCause: the parser's message quotes the body, which may hold what must not be logged.
+    throw new Refused('bad_request', 'Invalid JSON in the request body');
+  }
+}
+
+/** Walks without recursion, for the depth is the sender's choice. */
+function checkShape(root: unknown): void {
+  const open: Array<{ value: unknown; depth: number }> = [{ value: root, depth: 0 }];
+  for (let seen = 0; seen < open.length; seen++) {
+    const { value, depth } = open[seen] ?? { value: null, depth: 0 };
+    if (typeof value !== 'object' || value === null) continue;
+    refuseForgedPrototype(value);
+    const children = Object.values(value);
+    if (depth >= deepest || open.length + children.length > mostValues)
+      throw new Refused('bad_request', 'The request body is nested too deeply or has too many values');
+    for (const child of children) open.push({ value: child, depth: depth + 1 });
+  }
+}
+
+function refuseForgedPrototype(value: object): void {
+  const forged = Object.hasOwn(value, '__proto__') || (Object.hasOwn(value, 'constructor') && reachesPrototype(value));
+  if (forged) throw new Refused('bad_request', 'The request body has a key that is not allowed');
+}
+
+function reachesPrototype(value: object): boolean {
+  const { constructor: forged } = value as { constructor: unknown };
+  return typeof forged === 'object' && forged !== null && Object.hasOwn(forged, 'prototype');
+}

@@ -1,0 +1,67 @@
+import cors from '@fastify/cors';
+import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify';
+import { Refused } from '../shared/refusal.ts';
+import { answerBrokenRequest, answerErrors, sendError } from './errors.ts';
+import { acceptJsonOnly, largestBodyBytes } from './json-body.ts';
+import { originCheck, refuseForeignWrites } from './origins.ts';
+import { extendValidator, refusalOfValidation, validatorOptions } from './validation.ts';
+
+export type ServerOptions = Readonly<{ logger: FastifyBaseLogger; allowedOrigins: readonly string[] }>;
+
+const headersTimeoutMs = 10_000;
+const requestTimeoutMs = 20_000;
+/** Above the 25 s for which a synchronous checkout waits. */
+const handlerTimeoutMs = 40_000;
+const idleSocketTimeoutMs = 60_000;
+/** Above the usual 60 s of a balancer, so that it is never the server that closes first. */
+const keepAliveTimeoutMs = 72_000;
+
+/** A server with this project's limits and errors, and no routes yet. */
+export function createServer(options: ServerOptions): FastifyInstance {
+  const app = Fastify({
+    loggerInstance: options.logger,
+    disableRequestLogging: true,
+    bodyLimit: largestBodyBytes,
+    requestTimeout: requestTimeoutMs,
+    handlerTimeout: handlerTimeoutMs,
+    connectionTimeout: idleSocketTimeoutMs,
+    keepAliveTimeout: keepAliveTimeoutMs,
+    http: { headersTimeout: headersTimeoutMs, connectionsCheckingInterval: 1_000 },
+    routerOptions: { ignoreTrailingSlash: true },
+    ajv: { customOptions: validatorOptions, plugins: [extendValidator] },
+    schemaErrorFormatter: refusalOfValidation,
+    clientErrorHandler: answerBrokenRequest,
+    frameworkErrors: sendError,
+  });
+  acceptJsonOnly(app);
+  answerErrors(app);
+  app.addHook('onRequest', refuseForeignWrites(originCheck(options.allowedOrigins)));
+  app.addHook('onRequest', async (request) => refuseRepeatedParameters(request.query));
+  app.addHook('onSend', async (_request, reply) => void reply.header('X-Content-Type-Options', 'nosniff'));
+  if (options.allowedOrigins.length > 0) allowOrigins(app, options.allowedOrigins);
+  return app;
+}
+
+function allowOrigins(app: FastifyInstance, origins: readonly string[]): void {
+  app.register(cors, {
+    origin: [...origins],
+    methods: ['GET', 'HEAD', 'POST'],
+    allowedHeaders: [
+      'Authorization',
+      'Content-Type',
+      'Accept',
+      'If-None-Match',
+      'If-Modified-Since',
+      'Idempotency-Key',
+    ],
+    exposedHeaders: ['Shopping-Basket-ID', 'ETag', 'Location', 'Retry-After'],
+    maxAge: 600,
+  });
+}
+
+/** `?page=1&page=2` and `?page[]=1` mean different things to different programs; here they mean nothing. */
+function refuseRepeatedParameters(query: unknown): void {
+  for (const [name, value] of Object.entries(query ?? {}))
+    if (Array.isArray(value) || name.includes('['))
+      throw new Refused('bad_request', 'A query parameter is given more than once or as an array');
+}

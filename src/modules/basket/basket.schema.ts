@@ -1,0 +1,28 @@
+import { Type } from 'typebox';
+import { MoneySchema } from '../../http/schemas.ts';
+
+const stockStatus = Type.Union([Type.Literal('AVAILABLE'), Type.Literal('OUT_OF_STOCK')], {
+  description: 'OUT_OF_STOCK when there are fewer than `quantity`.',
+});
+
+export const BasketSchema = Type.Object({
+  products: Type.Array(
+    Type.Object({
+      id: Type.String({ format: 'uuid' }),
+      name: Type.String(),
+      description: Type.String(),
+      quantity: Type.Integer(),
+      stock_status: stockStatus,
+      total_price: MoneySchema,
+    }),
+  ),
+  total_price: MoneySchema,
+});
+
+export const SetQuantityBody = Type.Object({
+  product: Type.Object({
+    // Any value: what is not the id of a product on sale is not found, whatever its type.
+    product_id: Type.Optional(Type.Unsafe<unknown>({ description: 'The id of a product.' })),
+    quantity: Type.Integer({ minimum: 0, maximum: 10_000, description: 'Sets the quantity; 0 takes the product out.' }),
+  }),
+});

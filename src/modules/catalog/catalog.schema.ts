@@ -1,0 +1,35 @@
+import { Type } from 'typebox';
+import { MoneySchema } from '../../http/schemas.ts';
+
+export const StockStatusSchema = Type.Union([Type.Literal('AVAILABLE'), Type.Literal('OUT_OF_STOCK')]);
+
+export const ProductSchema = Type.Object(
+  {
+    id: Type.String({ format: 'uuid' }),
+    name: Type.String(),
+    description: Type.String(),
+    price: MoneySchema,
+    stock_status: StockStatusSchema,
+  },
+  { description: 'A product on sale. How many there are is never told.' },
+);
+
+export const NumberedPageSchema = Type.Object({
+  page: Type.Integer(),
+  pages: Type.Integer(),
+  per_page: Type.Integer(),
+  record_count: Type.Integer(),
+  records: Type.Array(ProductSchema),
+});
+
+export const KeyedPageSchema = Type.Object({
+  per_page: Type.Integer(),
+  next: Type.Union([Type.String(), Type.Null()], {
+    description: 'Pass it as `page` for the next page; null at the end.',
+  }),
+  previous: Type.Union([Type.String(), Type.Null()], { description: 'Likewise backwards; null at the beginning.' }),
+  records: Type.Array(ProductSchema),
+});
+
+export const PageQuery = Type.Object({ page: Type.Optional(Type.String()) });
+export const ProductParams = Type.Object({ id: Type.String() });

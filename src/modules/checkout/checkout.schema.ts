@@ -1,0 +1,42 @@
+import { Type } from 'typebox';
+import { writtenText } from '../../http/schemas.ts';
+
+const optionalText = Type.Union([
+  Type.Null(),
+  Type.String({ maxLength: 255, 'x-plain-text': true, 'x-no-card-number': true }),
+]);
+
+export const CheckoutBody = Type.Object({
+  payment_token: writtenText(255, {
+    description: 'From the payment provider; never a card number.',
+    examples: ['tok_success'],
+  }),
+  email: writtenText(254, { format: 'email', examples: ['shopper@example.com'] }),
+  address: Type.Object({
+    line_1: writtenText(255),
+    line_2: Type.Optional(optionalText),
+    city: writtenText(255),
+    state: writtenText(255),
+    zip: writtenText(32),
+    country: writtenText(255),
+  }),
+  fulfilment: Type.Optional(
+    Type.Enum(['partial', 'all_or_nothing'], {
+      description: '`partial` (the default) leaves lines out that are short of stock; `all_or_nothing` refuses then.',
+    }),
+  ),
+  expected_total: Type.Optional(
+    Type.Integer({
+      minimum: 0,
+      description: 'What the basket should cost, in minor units; 409 when it costs anything else.',
+    }),
+  ),
+});
+
+export const AcceptedSchema = Type.Object({
+  message: Type.String(),
+  notifications: Type.Object({
+    channel: Type.String(),
+    params: Type.Object({ shopping_basket_id: Type.String() }),
+  }),
+});

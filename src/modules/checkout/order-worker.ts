@@ -1,0 +1,165 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Database } from '../../platform/db.ts';
+import { announce, type Notifications } from '../notifications/notifications.service.ts';
+import type { PaymentGateway } from '../payments/payments.service.ts';
+import type { AcceptedOrder } from './accept.ts';
+import { claimFreeOrders, readOwnedOrders } from './claim.sql.ts';
+import type { Owner } from './lease.sql.ts';
+import { type Lease, takeLease } from './lease.ts';
+import { payOrder, type Work } from './pay.ts';
+import { findWork } from './settle.sql.ts';
+import { settleOrder } from './settle.ts';
+
+export type OrderWorkerOptions = Readonly<{
+  database: Database;
+  gateway: PaymentGateway;
+  notifications: Notifications;
+  /** How often to look for orders that nobody works on. */
+  pollMs: number;
+  onError: (error: Error) => void;
+}>;
+
+/** Orders being paid at the same time; a slow gateway is waited for by many. */
+const mostAtOnce = 500;
+/** Orders known to this worker, waiting ones included; beyond it they stay in the table, free for anybody. */
+const mostKnown = 10_000;
+const claimAtMost = 500;
+const sweepEveryMs = 2_000;
+const drainMs = 8_000;
+const longestBackoffMs = 5_000;
+
+type Job = Readonly<{ orderId: string; owner: Owner; handedOver: Work | null }>;
+
+/**
+ * Pays and settles orders: those handed over by the acceptance of its own process, and those that it finds in the
+ * table, free or left behind. Start it with {@link startOrderWorker}.
+ */
+export class OrderWorker {
+  readonly #options: OrderWorkerOptions;
+  readonly #lease: Lease;
+  readonly #known = new Map<string, Job>();
+  readonly #waiting: Job[] = [];
+  readonly #timers: NodeJS.Timeout[];
+  #running = 0;
+  #isStopping = false;
+
+  constructor(options: OrderWorkerOptions, lease: Lease) {
+    this.#options = options;
+    this.#lease = lease;
+    this.#timers = [
+      setInterval(() => this.#look(() => this.#claim()), options.pollMs),
+      setInterval(() => this.#look(() => this.#sweep()), sweepEveryMs),
+    ];
+  }
+
+  /** Under which owner an order accepted now is to be written; null: leave it free for any worker. */
+  owner(): Owner | null {
+    const hasRoom = this.#known.size < mostKnown && !this.#isStopping;
+    return hasRoom ? this.#lease.owner() : null;
+  }
+
+  /** Takes on an order that was accepted under {@link owner}, without a look into the table. */
+  handOver(order: AcceptedOrder): void {
+    if (order.owner) this.#take({ orderId: order.orderId, owner: order.owner, handedOver: order });
+  }
+
+  /** Takes no more orders, finishes those at hand for up to 8 s and gives up the lease on the rest. */
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    for (const timer of this.#timers) clearInterval(timer);
+    const deadlineMs = performance.now() + drainMs;
+    while (this.#known.size > 0 && performance.now() < deadlineMs) await sleep(10);
+    await this.#lease.release();
+  }
+
+  #look(find: () => Promise<void>): void {
+    if (!this.#isStopping) find().catch(this.#options.onError);
+  }
+
+  async #claim(): Promise<void> {
+    const owner = this.owner();
+    if (!owner) return;
+    const room = Math.min(claimAtMost, mostKnown - this.#known.size);
+    this.#takeAll(await claimFreeOrders(this.#options.database, owner, room), owner);
+  }
+
+  /** Finds orders whose acceptance this process never learnt of, since the answer to its COMMIT was lost. */
+  async #sweep(): Promise<void> {
+    const owner = this.owner();
+    if (owner) this.#takeAll(await readOwnedOrders(this.#options.database, owner), owner);
+  }
+
+  #takeAll(orderIds: readonly string[], owner: Owner): void {
+    for (const orderId of orderIds) this.#take({ orderId, owner, handedOver: null });
+  }
+
+  #take(job: Job): void {
+    if (this.#known.get(job.orderId)?.owner.epoch === job.owner.epoch) return;
+    this.#known.set(job.orderId, job);
+    this.#waiting.push(job);
+    this.#startWaiting();
+  }
+
+  #startWaiting(): void {
+    while (this.#running < mostAtOnce) {
+      const job = this.#waiting.shift();
+      if (!job) return;
+      this.#running++;
+      void this.#workOn(job);
+    }
+  }
+
+  async #workOn(job: Job): Promise<void> {
+    await this.#repeatUntilDone(job);
+    if (this.#known.get(job.orderId) === job) this.#known.delete(job.orderId);
+    this.#running--;
+    this.#startWaiting();
+  }
+
+  /** A gateway or a database that does not answer is asked again, for as long as the order is this worker's. */
+  async #repeatUntilDone(job: Job): Promise<void> {
+    for (let tries = 0; this.#lease.isHeldBy(job.owner); tries++) {
+      try {
+        await this.#payAndSettle(job);
+        return;
+      } catch (error) {
+        this.#options.onError(error as Error);
+        if (this.#isStopping) return;
+        await sleep(Math.min(longestBackoffMs, 100 * 2 ** tries) * (0.5 + Math.random() / 2));
+      }
+    }
+  }
+
+  async #payAndSettle(job: Job): Promise<void> {
+    const { database, gateway, notifications } = this.#options;
+    const work = job.handedOver ?? (await this.#readWork(job));
+    if (!work) return;
+    const outcome = await payOrder(gateway, work, () => this.#checkLease(job.owner));
+    const event = await settleOrder(database, job.owner, work, outcome);
+    if (event) announce(notifications, event);
+  }
+
+  async #readWork(job: Job): Promise<Work | null> {
+    const row = await findWork(this.#options.database, job.orderId, job.owner);
+    if (!row) return null;
+    if (row.payment_token === null) throw new Error(`Order ${job.orderId} is open but has no payment token`);
+    return {
+      orderId: row.order_id,
+      basketId: row.basket_id,
+      attempt: row.attempt,
+      paymentToken: row.payment_token,
+      total: row.total,
+      currency: row.currency,
+    };
+  }
+
+  /** A process that was stopped for a while must not call the gateway for an order that is somebody else's by now. */
+  #checkLease(owner: Owner): void {
+    if (!this.#lease.isHeldBy(owner)) throw new Error('The lease was lost before a call to the gateway');
+  }
+}
+
+/** Takes a lease and starts to work on orders. */
+export async function startOrderWorker(options: OrderWorkerOptions): Promise<OrderWorker> {
+  return new OrderWorker(options, await takeLease(options.database, options.onError));
+}

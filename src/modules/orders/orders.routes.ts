@@ -1,0 +1,33 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { Static } from 'typebox';
+import { basketTokenOf } from '../../http/bearer.ts';
+import { markPrivate, sendConditional } from '../../http/conditional.ts';
+import { ErrorBody, sendRefusal } from '../../http/problem.ts';
+import type { Reader } from '../../platform/db.ts';
+import { OrderParams, OrderStatusSchema } from './orders.schema.ts';
+import { getOrderOfBasket } from './orders.service.ts';
+
+type OrderRequest = FastifyRequest<{ Params: Static<typeof OrderParams> }>;
+
+/** Asking after an order. */
+export function orderRoutes(app: FastifyInstance, reader: Reader): void {
+  app.get(
+    '/api/v2/orders/:id',
+    {
+      schema: {
+        operationId: 'getOrder',
+        summary: 'How far an order has come',
+        description: 'For whoever holds the token of the basket it came from; anybody else gets 404.',
+        tags: ['Orders'],
+        security: [{ basket: [] }],
+        params: OrderParams,
+        response: { 200: OrderStatusSchema, '4xx': ErrorBody },
+      },
+    },
+    async (request: OrderRequest, reply) => {
+      const result = await getOrderOfBasket(reader, request.params.id, basketTokenOf(request));
+      if (!result.ok) return sendRefusal(request, reply, result.refusal);
+      return sendConditional(request, markPrivate(reply), result.value);
+    },
+  );
+}

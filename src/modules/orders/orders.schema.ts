@@ -1,0 +1,37 @@
+import { Type } from 'typebox';
+import { MoneySchema } from '../../http/schemas.ts';
+
+export const OrderSchema = Type.Object({
+  id: Type.String({ format: 'uuid' }),
+  email: Type.String(),
+  created_at: Type.String({ description: 'ISO 8601, UTC, with milliseconds.' }),
+  total_price: MoneySchema,
+  order_products: Type.Array(
+    Type.Object({
+      id: Type.String({ format: 'uuid', description: "The product's id." }),
+      name: Type.String(),
+      description: Type.String(),
+      quantity: Type.Integer(),
+      unit_price: MoneySchema,
+      total_price: MoneySchema,
+    }),
+  ),
+});
+
+const states = ['pending', 'authorized', 'captured', 'completed', 'failed', 'cancelled', 'refunded'] as const;
+const errorCodes = ['payment_required', 'hold_expired', 'cancelled', 'internal'] as const;
+
+export const OrderStatusSchema = Type.Object({
+  id: Type.String({ format: 'uuid' }),
+  status: Type.Union(states.map((state) => Type.Literal(state))),
+  order: Type.Union([OrderSchema, Type.Null()], { description: 'Null until the order is completed.' }),
+  error: Type.Union(
+    [
+      Type.Object({ code: Type.Union(errorCodes.map((code) => Type.Literal(code))), message: Type.String() }),
+      Type.Null(),
+    ],
+    { description: 'Null unless the order failed or was cancelled.' },
+  ),
+});
+
+export const OrderParams = Type.Object({ id: Type.String() });

@@ -1,0 +1,56 @@
+import { type Logger, pino } from 'pino';
+import type { Notifications } from './modules/notifications/notifications.service.ts';
+import { openNotifications } from './modules/notifications/notifications.service.ts';
+import type { PaymentGateway } from './modules/payments/payments.service.ts';
+import { openSimulatedGateway } from './modules/payments/simulated-gateway.ts';
+import { ensureShop, type Shop } from './modules/shop/shop.service.ts';
+import { type Config, originsOf } from './platform/config.ts';
+import { type Database, openDatabase, type Reader } from './platform/db.ts';
+
+/** All that the shop runs on, opened from the configuration. */
+export type Resources = Readonly<{
+  config: Config;
+  allowedOrigins: readonly string[];
+  logger: Logger;
+  onError: (error: Error) => void;
+  /** Writes and the reads that decide something. */
+  database: Database;
+  /** Reads that only show something. */
+  reader: Reader;
+  shop: Shop;
+  gateway: PaymentGateway;
+  notifications: Notifications;
+  close: () => Promise<void>;
+}>;
+
+/** With a worker in the process outcomes are passed on at once, and the table is only the safety net. */
+const pollOutcomesMs = { all: 1_000, web: 100, worker: 1_000 };
+
+/** Opens what `config` names, on the migrated database at `databaseUrl`. Close it when done. */
+export async function openResources(config: Config, databaseUrl: string): Promise<Resources> {
+  const logger = pino({ level: config.LOG_LEVEL }, pino.destination({ dest: 2, sync: false }));
+  const onError = (error: Error): void => logger.error({ err: error }, error.message);
+  const open = (name: string, connections: number, readOnly = false): Database =>
+    openDatabase({ url: databaseUrl, name, connections, waiting: 5_000, readOnly, onError });
+  const database = open('engine', 12);
+  const reader = open('reads', 8, true);
+  const gateway = openSimulatedGateway({
+    journal: open('simulated gateway', 6),
+    latencyMs: config.SIMULATED_GATEWAY_LATENCY_MS,
+  });
+  const notifications = openNotifications({ reader, pollMs: pollOutcomesMs[config.ROLE], onError });
+  const close = async (): Promise<void> => {
+    notifications.stop();
+    await gateway.close();
+    await reader.close();
+    await database.close();
+  };
+  const shop = await ensureShop(database, { currency: config.CURRENCY, secretKey: config.SECRET_KEY }).catch(
+    async (error: Error) => {
+      await close();
+      throw error;
+    },
+  );
+  const allowedOrigins = originsOf(config.ALLOWED_ORIGINS);
+  return { config, allowedOrigins, logger, onError, database, reader, shop, gateway, notifications, close };
+}
