@@ -1,5 +1,5 @@
 import cors from '@fastify/cors';
-import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify';
+import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
 import { Refused } from '../shared/refusal.ts';
 import { answerBrokenRequest, answerErrors, sendError } from './errors.ts';
 import { acceptJsonOnly, largestBodyBytes } from './json-body.ts';
@@ -20,7 +20,7 @@ const keepAliveTimeoutMs = 72_000;
 export function createServer(options: ServerOptions): FastifyInstance {
   const app = Fastify({
     loggerInstance: options.logger,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: largestBodyBytes,
     requestTimeout: requestTimeoutMs,
     handlerTimeout: handlerTimeoutMs,

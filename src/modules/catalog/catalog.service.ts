@@ -4,6 +4,7 @@ import { type Money, money } from '../../shared/money.ts';
 import { decodePageKey, encodePageKey, type PagePosition } from '../../shared/page-key.ts';
 import { accepted, type Result, refused } from '../../shared/refusal.ts';
 import {
+  findFirstAvailable,
   findProduct,
   type PageRow,
   type ProductRow,
@@ -44,6 +45,11 @@ export async function getProduct(catalog: Catalog, id: string): Promise<Result<D
   const row = isUuid(id) ? await findProduct(catalog.reader, id) : undefined;
   if (!row) return productNotFound(id);
   return accepted({ document: toProduct(row, catalog.currency), changedAt: row.changed_at, readAt: row.now });
+}
+
+/** The id of a product that can be bought now, to show the shop with; null when there is none. */
+export async function findSampleProduct(reader: Reader): Promise<string | null> {
+  return (await findFirstAvailable(reader))?.id ?? null;
 }
 
 /** The `page`-th page (from 1) in ascending order of ids, with totals; empty past the end. */

@@ -90,3 +90,15 @@ export function readPageAfter(db: Reader, id: string): Promise<PageRow<Edges>[]>
 export function readPageBefore(db: Reader, id: string): Promise<PageRow<Edges>[]> {
   return db.query(selectPageBefore, [id]);
 }
+
+const selectSample = sql(
+  'catalog.sample',
+  `SELECT p.id FROM products p JOIN stock s ON s.product_id = p.id
+    WHERE p.archived_at IS NULL AND s.sellable > 0 ORDER BY p.id LIMIT 1`,
+);
+
+/** The first product that can be bought now. */
+export async function findFirstAvailable(db: Reader): Promise<{ id: string } | undefined> {
+  const [row] = await db.query<{ id: string }>(selectSample);
+  return row;
+}

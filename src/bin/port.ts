@@ -1,0 +1,34 @@
+import { createServer } from 'node:net';
+import type { Config } from '../platform/config.ts';
+
+const probeTimeoutMs = 500;
+
+/** Throws, naming what is in the way, when the port of `config` is taken: before anything is started for it. */
+export async function checkPort(config: Config): Promise<void> {
+  const { HOST: host, PORT: port } = config;
+  const error = await tryToListen(host, port);
+  if (error === null) return;
+  if (error.code !== 'EADDRINUSE') throw new Error(`Cannot listen on ${host}, port ${port}: ${error.message}`);
+  const holder = (await isScaleCommerce(host, port)) ? 'another ScaleCommerce' : 'another program';
+  throw new Error(
+    `Port ${port} on ${host} is in use by ${holder}. Stop it, or choose another port, such as PORT=${port + 1}.`,
+  );
+}
+
+function tryToListen(host: string, port: number): Promise<NodeJS.ErrnoException | null> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', resolve);
+    server.listen({ host, port }, () => server.close(() => resolve(null)));
+  });
+}
+
+async function isScaleCommerce(host: string, port: number): Promise<boolean> {
+  const name = host === '0.0.0.0' || host === '::' ? 'localhost' : host.includes(':') ? `[${host}]` : host;
+  try {
+    const answer = await fetch(`http://${name}:${port}/openapi.json`, { signal: AbortSignal.timeout(probeTimeoutMs) });
+    return (await answer.text()).includes('"title":"ScaleCommerce"');
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,55 @@
+import type { AddressInfo } from 'node:net';
+import { buildApp } from '../app.ts';
+import { originCheck } from '../http/origins.ts';
+import type { OrderWorker } from '../modules/checkout/order-worker.ts';
+import { attachCable } from '../modules/notifications/cable.socket.ts';
+import { sql } from '../platform/db.ts';
+import type { Resources } from '../resources.ts';
+
+export type WebServer = Readonly<{
+  /** The base of every address that it answers. */
+  address: string;
+  /** Answers probes with "do not send more", tells sockets to come back elsewhere, and ends what is in flight. */
+  close: () => Promise<void>;
+}>;
+
+const anything = sql('serve.anything', 'SELECT 1');
+const probeTimeoutMs = 1_000;
+
+/** Starts to listen as the configuration says. Rejects with EADDRINUSE when the port is taken. */
+export async function serve(resources: Resources, worker: OrderWorker | null): Promise<WebServer> {
+  const { config, notifications, onError, allowedOrigins } = resources;
+  let isDraining = false;
+  const app = await buildApp({
+    resources,
+    worker,
+    findObstacle: async () => (isDraining ? 'The process is shutting down' : findDatabaseObstacle(resources)),
+  });
+  const cable = attachCable(app.server, { notifications, isAllowedOrigin: originCheck(allowedOrigins), onError });
+  await app.listen({ host: config.HOST, port: config.PORT });
+  return {
+    address: addressOf(config.HOST, app.server.address() as AddressInfo),
+    close: async () => {
+      isDraining = true;
+      await cable.close();
+      await app.close();
+    },
+  };
+}
+
+async function findDatabaseObstacle({ database }: Resources): Promise<string | null> {
+  const late = new Promise<string>((resolve) =>
+    setTimeout(resolve, probeTimeoutMs, 'The database does not answer').unref(),
+  );
+  const answered = database.query(anything).then(
+    () => null,
+    () => 'The database cannot be reached',
+  );
+  return Promise.race([answered, late]);
+}
+
+function addressOf(host: string, { port }: AddressInfo): string {
+  const isEverywhere = host === '0.0.0.0' || host === '::';
+  const name = isEverywhere ? 'localhost' : host.includes(':') ? `[${host}]` : host;
+  return `http://${name}:${port}`;
+}

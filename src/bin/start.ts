@@ -1,0 +1,55 @@
+import { findSampleProduct } from '../modules/catalog/catalog.service.ts';
+import { seedCatalog } from '../modules/catalog/seed.service.ts';
+import type { Config } from '../platform/config.ts';
+import { openResources, type Resources } from '../resources.ts';
+import { startWorker } from '../worker.ts';
+import { banner } from './banner.ts';
+import { withDatabase } from './database.ts';
+import { checkPort } from './port.ts';
+import { serve } from './serve.ts';
+import { untilToldToStop } from './signals.ts';
+
+/** Opens the shop, and closes it again in reverse when the process is told to stop (SIGINT, SIGTERM). */
+export async function start(config: Config): Promise<void> {
+  const stopped = untilToldToStop();
+  if (config.ROLE !== 'worker') await checkPort(config);
+  await withDatabase(config, async ({ url }) => {
+    const resources = await openResources(config, url);
+    try {
+      await fillEmptyCatalog(config, url);
+      await run(resources, stopped);
+    } finally {
+      await resources.close();
+    }
+  });
+}
+
+async function run(resources: Resources, stopped: Promise<void>): Promise<void> {
+  const { config } = resources;
+  const worker = config.ROLE === 'web' ? null : await startWorker(resources, config.ROLE);
+  try {
+    const server = config.ROLE === 'worker' ? null : await serve(resources, worker);
+    console.log(
+      server ? await welcome(resources, server.address) : 'ScaleCommerce worker: paying and settling orders.',
+    );
+    await stopped;
+    console.log('Stopping: finishing what is in flight.');
+    await server?.close();
+  } finally {
+    await worker?.stop();
+  }
+}
+
+/** Only ever an empty catalogue: a shop's own products are not touched. */
+async function fillEmptyCatalog(config: Config, url: string): Promise<void> {
+  if (config.SEED_PRODUCTS > 0) await seedCatalog({ url, products: config.SEED_PRODUCTS });
+}
+
+async function welcome({ config, reader }: Resources, address: string): Promise<string> {
+  return banner({
+    config,
+    address,
+    databaseIsEmbedded: config.DATABASE_URL === undefined,
+    sampleProductId: await findSampleProduct(reader),
+  });
+}
