@@ -2,7 +2,7 @@ import { randomUUIDv7 } from 'node:crypto';
 
 const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
-/** A new UUIDv7 (RFC 9562): unguessable, and in the order of its making, which keeps index inserts close together. */
+/** A new UUIDv7 (RFC 9562): unguessable, and in the order of their making to the millisecond, which keeps index inserts together. */
 export function newId(): string {
   return randomUUIDv7();
 }
