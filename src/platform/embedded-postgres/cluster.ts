@@ -12,9 +12,9 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
-  rmSync,
   writeFileSync,
 } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { type Account, commandOf } from './account.ts';
@@ -22,6 +22,8 @@ import type { Binaries } from './binaries.ts';
 import { failure, type Place } from './place.ts';
 
 const unfinishedPrefix = 'postgres.new-';
+/** Repeated, for an initdb whose caller was killed may still be writing there. */
+const removal = { recursive: true, force: true, maxRetries: 10, retryDelay: 20 };
 
 /**
  * Sees to it that `place.cluster` is a whole cluster of this server's major version that `account` can use.
@@ -33,7 +35,7 @@ export async function ensureCluster(
   account: Account,
   options: Readonly<{ version: string; durable: boolean }>,
 ): Promise<void> {
-  removeUnfinished(place);
+  await removeUnfinished(place);
   if (isMissingOrEmpty(place.cluster)) return createCluster(place, binaries, account, options.durable);
   checkVersion(place, options.version);
   giveTo(account, place);
@@ -69,7 +71,7 @@ async function createCluster(place: Place, binaries: Binaries, account: Account,
   }
   renameSync(cluster, place.cluster);
   syncFolder(place.dataDir);
-  rmSync(workshop, { recursive: true });
+  await rm(workshop, { recursive: true });
 }
 
 function initdbArguments(cluster: string, passwordFile: string): string[] {
@@ -103,9 +105,9 @@ function syncFolder(folder: string): void {
   closeSync(handle);
 }
 
-function removeUnfinished(place: Place): void {
+async function removeUnfinished(place: Place): Promise<void> {
   for (const name of readdirSync(place.dataDir)) {
-    if (name.startsWith(unfinishedPrefix)) rmSync(join(place.dataDir, name), { recursive: true, force: true });
+    if (name.startsWith(unfinishedPrefix)) await rm(join(place.dataDir, name), removal);
   }
 }
 

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, openSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -107,11 +107,9 @@ async function clearRemains(cluster: string): Promise<void> {
   }
   const lines = readPidFile(cluster);
   if (!lines) return;
-  const file = join(cluster, 'postmaster.pid');
-  if (!/^\d+$/.test(lines[0] ?? '')) return rmSync(file);
-  // The number may be a stranger's by now, which PostgreSQL would respect. It ignores its parent's, that is ours. The
-  // rest of the file stays: by it PostgreSQL sees whether somebody still uses the old shared memory.
-  writeFileSync(file, [String(process.pid), ...lines.slice(1)].join('\n'));
+  // Its number may be a stranger's by now, which PostgreSQL would respect. It ignores its parent's, and that is ours.
+  // The rest of the file stays: by it PostgreSQL sees whether somebody still uses the old shared memory.
+  writeFileSync(join(cluster, 'postmaster.pid'), [String(process.pid), ...lines.slice(1)].join('\n'));
 }
 
 /** Returns the size of the log, which is emptied when it has grown past its limit. */
