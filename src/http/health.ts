@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
-import { ErrorBody, sendRefusal } from './problem.ts';
+import { sendRefusal } from './problem.ts';
+import { answers } from './schemas.ts';
 
 const StatusSchema = Type.Object({ status: Type.String() });
 
@@ -20,7 +21,7 @@ export function healthRoutes(app: FastifyInstance, findObstacle: () => Promise<s
           operationId,
           summary: 'Whether the process serves',
           tags: ['Probes'],
-          response: { 200: StatusSchema },
+          response: answers(200, StatusSchema),
         },
       },
       async () => ({ status: 'ok' }),
@@ -34,7 +35,7 @@ export function healthRoutes(app: FastifyInstance, findObstacle: () => Promise<s
         operationId: 'ready',
         summary: 'Whether the process should be sent requests',
         tags: ['Probes'],
-        response: { 200: StatusSchema, '5xx': ErrorBody },
+        response: answers(200, StatusSchema),
       },
     },
     async (request, reply) => {

@@ -32,7 +32,7 @@ export const ErrorBody = Type.Object(
       messages: Type.Array(Type.String()),
     }),
   },
-  { $id: 'Error', description: 'An error. Send `Accept: application/problem+json` to get it as RFC 9457 instead.' },
+  { description: 'An error. Send `Accept: application/problem+json` to get it as RFC 9457 instead.' },
 );
 
 /** The HTTP status of a kind of refusal. */

@@ -1,6 +1,8 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { Value } from 'typebox/value';
 
+const databaseAddress = '^postgres(?:ql)?://';
+
 /** Every variable of the environment that is read: this schema is also the source of the reference page in docs/. */
 export const configSchema = Type.Object({
   PORT: Type.Integer({
@@ -16,14 +18,14 @@ export const configSchema = Type.Object({
   }),
   DATABASE_URL: Type.Optional(
     Type.String({
-      pattern: '^postgres(ql)?://',
+      pattern: databaseAddress,
       description: 'PostgreSQL 15 or newer. Unset: an embedded PostgreSQL is started in `DATA_DIR`.',
-      examples: ['postgres://shop:secret@db.internal:5432/shop'],
+      examples: ['postgres://shop@db.internal:5432/shop'],
     }),
   ),
   DATABASE_DIRECT_URL: Type.Optional(
     Type.String({
-      pattern: '^postgres(ql)?://',
+      pattern: databaseAddress,
       description: 'The same database without a pooler in between, for migrations and LISTEN. Unset: `DATABASE_URL`.',
     }),
   ),
@@ -54,7 +56,7 @@ export const configSchema = Type.Object({
   }),
   SECRET_KEY: Type.Optional(
     Type.String({
-      minLength: 32,
+      minLength: 16,
       description: 'Signs page keys; the same on every node. Unset: made once and kept in the database.',
     }),
   ),
@@ -98,7 +100,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     if (Value.Check(schema, value)) values[name] = value;
     else faults.push(`${name}=${shown(name, environment[name])}: must be ${expectationOf(schema)}`);
   }
-  for (const origin of originsOf(String(values['ALLOWED_ORIGINS'] ?? ''))) {
+  for (const origin of originsOf(String(values.ALLOWED_ORIGINS ?? ''))) {
     if (!isOrigin(origin)) faults.push(`ALLOWED_ORIGINS: ${origin} is not an origin such as https://shop.example`);
   }
   if (faults.length > 0) throw new InvalidConfig(faults);

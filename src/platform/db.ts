@@ -98,7 +98,7 @@ async function withClient<T>(pool: pg.Pool, waiting: number, use: (client: pg.Po
     throw new Unavailable(`The database cannot be reached: ${cause.message}`, { cause });
   });
   // A client may die between two statements; its error event must not take the process with it.
-  const ignoreError = (): void => {};
+  const ignoreError = (): void => undefined;
   client.on('error', ignoreError);
   let broken: Error | undefined;
   try {
@@ -126,7 +126,7 @@ async function inTransaction<T>(client: pg.PoolClient, work: (tx: Tx) => Promise
     return result;
   } catch (error) {
     await begun;
-    await client.query('ROLLBACK').catch(() => {});
+    await client.query('ROLLBACK').catch(() => undefined);
     throw error;
   }
 }

@@ -20,7 +20,7 @@ export async function migrate(url: string): Promise<string[]> {
       checkOrder: true,
       singleTransaction: false,
       advisoryLockMode: 'wait',
-      log: () => {},
+      log: () => undefined,
     });
     return ran.map((migration) => migration.name);
   } finally {

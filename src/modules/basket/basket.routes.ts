@@ -2,7 +2,8 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { Static } from 'typebox';
 import { basketTokenOf } from '../../http/bearer.ts';
 import { markPrivate, sendConditional } from '../../http/conditional.ts';
-import { ErrorBody, sendRefusal } from '../../http/problem.ts';
+import { sendRefusal } from '../../http/problem.ts';
+import { answers, conditionalAnswers } from '../../http/schemas.ts';
 import { BasketSchema, SetQuantityBody } from './basket.schema.ts';
 import { type Baskets, getBasket, setQuantity } from './basket.service.ts';
 
@@ -19,7 +20,7 @@ export function basketRoutes(app: FastifyInstance, baskets: Baskets): void {
           summary: 'The basket; an empty one without a known token',
           tags: ['Basket'],
           security: [{}, { basket: [] }],
-          response: { 200: BasketSchema, '4xx': ErrorBody },
+          response: conditionalAnswers(BasketSchema),
         },
       },
       async (request, reply) =>
@@ -36,7 +37,7 @@ export function basketRoutes(app: FastifyInstance, baskets: Baskets): void {
           tags: ['Basket'],
           security: [{}, { basket: [] }],
           body: SetQuantityBody,
-          response: { 201: BasketSchema, '4xx': ErrorBody },
+          response: answers(201, BasketSchema, { 'Shopping-Basket-ID': 'The token of a basket that was made.' }),
         },
       },
       async (request: SetQuantityRequest, reply) => {

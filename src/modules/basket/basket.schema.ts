@@ -1,9 +1,5 @@
 import { Type } from 'typebox';
-import { MoneySchema } from '../../http/schemas.ts';
-
-const stockStatus = Type.Union([Type.Literal('AVAILABLE'), Type.Literal('OUT_OF_STOCK')], {
-  description: 'OUT_OF_STOCK when there are fewer than `quantity`.',
-});
+import { MoneySchema, oneOf } from '../../http/schemas.ts';
 
 export const BasketSchema = Type.Object({
   products: Type.Array(
@@ -12,7 +8,7 @@ export const BasketSchema = Type.Object({
       name: Type.String(),
       description: Type.String(),
       quantity: Type.Integer(),
-      stock_status: stockStatus,
+      stock_status: oneOf(['AVAILABLE', 'OUT_OF_STOCK'], 'OUT_OF_STOCK when there are fewer than `quantity`.'),
       total_price: MoneySchema,
     }),
   ),

@@ -1,7 +1,8 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Static } from 'typebox';
 import { markPublic, sendConditional } from '../../http/conditional.ts';
-import { ErrorBody, sendRefusal } from '../../http/problem.ts';
+import { sendRefusal } from '../../http/problem.ts';
+import { conditionalAnswers } from '../../http/schemas.ts';
 import { KeyedPageSchema, NumberedPageSchema, PageQuery, ProductParams, ProductSchema } from './catalog.schema.ts';
 import {
   type Catalog,
@@ -25,7 +26,7 @@ export function catalogRoutes(app: FastifyInstance, catalog: Catalog): void {
         summary: 'A page of products, by its number',
         tags: ['Products'],
         querystring: PageQuery,
-        response: { 200: NumberedPageSchema, '4xx': ErrorBody },
+        response: conditionalAnswers(NumberedPageSchema),
       },
     },
     async (request: PageRequest, reply) =>
@@ -40,7 +41,7 @@ export function catalogRoutes(app: FastifyInstance, catalog: Catalog): void {
         summary: 'A page of products, by its key',
         tags: ['Products'],
         querystring: PageQuery,
-        response: { 200: KeyedPageSchema, '4xx': ErrorBody },
+        response: conditionalAnswers(KeyedPageSchema),
       },
     },
     async (request: PageRequest, reply) => {
@@ -58,7 +59,7 @@ export function catalogRoutes(app: FastifyInstance, catalog: Catalog): void {
           summary: 'One product',
           tags: ['Products'],
           params: ProductParams,
-          response: { 200: ProductSchema, '4xx': ErrorBody },
+          response: conditionalAnswers(ProductSchema),
         },
       },
       async (request: ProductRequest, reply) => {

@@ -1,7 +1,5 @@
 import { Type } from 'typebox';
-import { MoneySchema } from '../../http/schemas.ts';
-
-export const StockStatusSchema = Type.Union([Type.Literal('AVAILABLE'), Type.Literal('OUT_OF_STOCK')]);
+import { MoneySchema, oneOf } from '../../http/schemas.ts';
 
 export const ProductSchema = Type.Object(
   {
@@ -9,7 +7,7 @@ export const ProductSchema = Type.Object(
     name: Type.String(),
     description: Type.String(),
     price: MoneySchema,
-    stock_status: StockStatusSchema,
+    stock_status: oneOf(['AVAILABLE', 'OUT_OF_STOCK']),
   },
   { description: 'A product on sale. How many there are is never told.' },
 );

@@ -2,7 +2,8 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Static } from 'typebox';
 import { basketTokenOf } from '../../http/bearer.ts';
 import { markPrivate } from '../../http/conditional.ts';
-import { ErrorBody, sendRefusal } from '../../http/problem.ts';
+import { sendRefusal } from '../../http/problem.ts';
+import { answers } from '../../http/schemas.ts';
 import { OrderSchema } from '../orders/orders.schema.ts';
 import { type OrderStatus, orderPath } from '../orders/orders.service.ts';
 import { AcceptedSchema, CheckoutBody } from './checkout.schema.ts';
@@ -22,7 +23,7 @@ export function checkoutRoutes(app: FastifyInstance, desk: CheckoutDesk): void {
         tags: ['Checkout'],
         security: [{ basket: [] }],
         body: CheckoutBody,
-        response: { 201: OrderSchema, '4xx': ErrorBody, '5xx': ErrorBody },
+        response: answers(201, OrderSchema, { Location: 'Where to ask after the order.' }),
       },
     },
     async (request: CheckoutRequest, reply) => {
@@ -42,7 +43,7 @@ export function checkoutRoutes(app: FastifyInstance, desk: CheckoutDesk): void {
         tags: ['Checkout'],
         security: [{ basket: [] }],
         body: CheckoutBody,
-        response: { 202: AcceptedSchema, '4xx': ErrorBody, '5xx': ErrorBody },
+        response: answers(202, AcceptedSchema, { Location: 'Where to ask after the order.' }),
       },
     },
     async (request: CheckoutRequest, reply) => {

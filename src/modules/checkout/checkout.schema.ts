@@ -1,5 +1,5 @@
 import { Type } from 'typebox';
-import { writtenText } from '../../http/schemas.ts';
+import { oneOf, writtenText } from '../../http/schemas.ts';
 
 const optionalText = Type.Union([
   Type.Null(),
@@ -21,9 +21,10 @@ export const CheckoutBody = Type.Object({
     country: writtenText(255),
   }),
   fulfilment: Type.Optional(
-    Type.Enum(['partial', 'all_or_nothing'], {
-      description: '`partial` (the default) leaves lines out that are short of stock; `all_or_nothing` refuses then.',
-    }),
+    oneOf(
+      ['partial', 'all_or_nothing'],
+      '`partial` (the default) leaves lines out that are short of stock; `all_or_nothing` refuses then.',
+    ),
   ),
   expected_total: Type.Optional(
     Type.Integer({

@@ -2,7 +2,8 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { Static } from 'typebox';
 import { basketTokenOf } from '../../http/bearer.ts';
 import { markPrivate, sendConditional } from '../../http/conditional.ts';
-import { ErrorBody, sendRefusal } from '../../http/problem.ts';
+import { sendRefusal } from '../../http/problem.ts';
+import { conditionalAnswers } from '../../http/schemas.ts';
 import type { Reader } from '../../platform/db.ts';
 import { OrderParams, OrderStatusSchema } from './orders.schema.ts';
 import { getOrderOfBasket } from './orders.service.ts';
@@ -21,7 +22,7 @@ export function orderRoutes(app: FastifyInstance, reader: Reader): void {
         tags: ['Orders'],
         security: [{ basket: [] }],
         params: OrderParams,
-        response: { 200: OrderStatusSchema, '4xx': ErrorBody },
+        response: conditionalAnswers(OrderStatusSchema),
       },
     },
     async (request: OrderRequest, reply) => {

@@ -1,5 +1,5 @@
 import { Type } from 'typebox';
-import { MoneySchema } from '../../http/schemas.ts';
+import { MoneySchema, oneOf } from '../../http/schemas.ts';
 
 export const OrderSchema = Type.Object({
   id: Type.String({ format: 'uuid' }),
@@ -23,15 +23,11 @@ const errorCodes = ['payment_required', 'hold_expired', 'cancelled', 'internal']
 
 export const OrderStatusSchema = Type.Object({
   id: Type.String({ format: 'uuid' }),
-  status: Type.Union(states.map((state) => Type.Literal(state))),
+  status: oneOf(states),
   order: Type.Union([OrderSchema, Type.Null()], { description: 'Null until the order is completed.' }),
-  error: Type.Union(
-    [
-      Type.Object({ code: Type.Union(errorCodes.map((code) => Type.Literal(code))), message: Type.String() }),
-      Type.Null(),
-    ],
-    { description: 'Null unless the order failed or was cancelled.' },
-  ),
+  error: Type.Union([Type.Object({ code: oneOf(errorCodes), message: Type.String() }), Type.Null()], {
+    description: 'Null unless the order failed or was cancelled.',
+  }),
 });
 
 export const OrderParams = Type.Object({ id: Type.String() });
