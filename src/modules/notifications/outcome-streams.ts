@@ -42,9 +42,12 @@ export class OutcomeStreams {
 
   /** How far the watchers of each basket have come, the last of them. */
   seen(): SeenStream[] {
-    return [...this.#watchers].map(([basketId, watchers]) => ({
-      basketId,
-      offset: Math.min(...[...watchers].map((watcher) => watcher.seenOffset)),
-    }));
+    return [...this.#watchers].map(([basketId, watchers]) => ({ basketId, offset: leastSeen(watchers) }));
   }
+}
+
+function leastSeen(watchers: Iterable<Watcher>): number {
+  let least = Number.POSITIVE_INFINITY;
+  for (const { seenOffset } of watchers) least = Math.min(least, seenOffset);
+  return least;
 }
