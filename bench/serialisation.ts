@@ -46,7 +46,8 @@ const answers: ReadonlyArray<[string, TSchema, unknown]> = [
 const serialisers = await compiled();
 const table = answers.map(([name, , document], index) => {
   const write = serialisers[index] ?? JSON.stringify;
-  if (!isDeepStrictEqual(JSON.parse(write(document)), document)) throw new Error(`The compiled serialiser loses something of the ${name}`);
+  if (!isDeepStrictEqual(JSON.parse(write(document)), document))
+    throw new Error(`The compiled serialiser loses something of the ${name}`);
   return compare(
     name,
     () => write(document),
