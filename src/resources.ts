@@ -26,9 +26,12 @@ export type Resources = Readonly<{
 /** With a worker in the process outcomes are passed on at once, and the table is only the safety net. */
 const pollOutcomesMs = { all: 1_000, web: 100, worker: 1_000 };
 
+/** Where the database's errors quote whole rows: addresses, tokens. */
+const secretFields = { paths: ['err.detail', 'err.where', 'err.parameters'], remove: true };
+
 /** Opens what `config` names, on the migrated database at `databaseUrl`. Close it when done. */
 export async function openResources(config: Config, databaseUrl: string): Promise<Resources> {
-  const logger = pino({ level: config.LOG_LEVEL }, pino.destination({ dest: 2, sync: false }));
+  const logger = pino({ level: config.LOG_LEVEL, redact: secretFields }, pino.destination({ dest: 2, sync: false }));
   const onError = (error: Error): void => logger.error({ err: error }, error.message);
   const open = (name: string, connections: number, readOnly = false): Database =>
     openDatabase({ url: databaseUrl, name, connections, waiting: 5_000, readOnly, onError });
