@@ -138,11 +138,29 @@ async function inTransaction<T>(client: pg.PoolClient, work: (tx: Tx) => Promise
 async function commit(client: pg.PoolClient, writes: ReadonlyArray<[Statement, readonly Value[]]>): Promise<void> {
   const encoded = writes.map(([statement, values]) => ({ ...statement, values: values.map(encode) }));
   const answers = await Promise.allSettled([...encoded.map((write) => client.query(write)), client.query('COMMIT')]);
-  const failure = answers.find((answer) => answer.status === 'rejected');
-  if (failure) throw connectionIsSuspect(failure.reason) ? new CommitUnknown(failure.reason) : failure.reason;
+  const failedAt = answers.findIndex((answer) => answer.status === 'rejected');
+  const failure = answers[failedAt];
+  if (failure?.status === 'rejected')
+    throw isCommitUnknown(failure.reason, failedAt === writes.length)
+      ? new CommitUnknown(failure.reason)
+      : failure.reason;
   const last = answers.at(-1);
   if (last?.status === 'fulfilled' && last.value.command !== 'COMMIT')
     throw new Error(`COMMIT was answered with ${last.value.command}`);
+}
+
+/**
+ * Whether COMMIT may have taken effect although the first failure of its pipeline was `error`, its own when `atCommit`.
+ * A write that the server refused, were it with its last word, means that COMMIT found nothing to commit.
+ */
+function isCommitUnknown(error: unknown, atCommit: boolean): boolean {
+  if (wasNeverSent(error) || sqlStateOf(error) === '25P03') return false;
+  return error instanceof pg.DatabaseError ? atCommit && connectionIsSuspect(error) : true;
+}
+
+/** How the driver refuses to use a connection of which it has learnt that it is lost. */
+function wasNeverSent(error: unknown): boolean {
+  return error instanceof Error && error.message.endsWith('is not queryable');
 }
 
 async function run<Row>(client: pg.PoolClient, statement: Statement, values: readonly Value[]): Promise<Row[]> {
@@ -150,13 +168,14 @@ async function run<Row>(client: pg.PoolClient, statement: Statement, values: rea
   return result.rows as Row[];
 }
 
-/** Runs a transaction again, whole, when the server broke it up for the sake of others (40001, 40P01). */
+/** Runs a transaction again, whole, when the server broke it up for the sake of others (40001, 40P01), some times. */
 async function repeated<T>(attempt: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries++) {
     try {
       return await attempt();
     } catch (error) {
-      if (tries >= transactionTries || !repeatable.has(sqlStateOf(error))) throw error;
+      if (!repeatable.has(sqlStateOf(error))) throw error;
+      if (tries >= transactionTries) throw new Unavailable('A transaction was broken up too often', { cause: error });
       await sleep(Math.random() * 10 * tries);
     }
   }
@@ -195,6 +214,6 @@ function connectionIsSuspect(error: unknown): boolean {
 function asUnavailable(error: unknown): unknown {
   if (error instanceof Unavailable) return error;
   const lostConnection = error instanceof Error && /Connection terminated|timeout exceeded/.test(error.message);
-  if (!passing.test(sqlStateOf(error)) && !lostConnection) return error;
+  if (!passing.test(sqlStateOf(error)) && !lostConnection && !wasNeverSent(error)) return error;
   return new Unavailable(`The database did not answer: ${(error as Error).message}`, { cause: error });
 }

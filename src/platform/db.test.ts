@@ -1,0 +1,471 @@
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { createTestDatabase, onServer, type TestDatabase } from '../../test/support/postgres.ts';
+import { Unavailable } from '../shared/refusal.ts';
+import { CommitUnknown, type Database, type DatabaseOptions, openDatabase, sql, sqlStateOf, type Tx } from './db.ts';
+
+const insertNote = sql('test.insert_note', 'INSERT INTO notes (id) VALUES ($1)');
+const insertComment = sql('test.insert_comment', 'INSERT INTO comments (note_id, id) VALUES ($1, $2)');
+const readNotes = sql('test.read_notes', 'SELECT id FROM notes ORDER BY id');
+const readCount = sql('test.read_count', 'SELECT count FROM counter');
+const addToCount = sql('test.add_to_count', 'UPDATE counter SET count = count + $1');
+const lockCount = sql('test.lock_count', 'SELECT count FROM counter FOR NO KEY UPDATE');
+const rest = sql('test.rest', 'SELECT pg_sleep($1)');
+const askPid = sql('test.ask_pid', 'SELECT pg_backend_pid() AS pid');
+const fail = sql('test.fail', 'SELECT fail_with($1)');
+const readSetting = sql('test.read_setting', 'SELECT current_setting($1) AS value');
+const repeatTexts = sql('test.repeat_texts', 'SELECT $1::text[] AS items');
+
+let testDatabase: TestDatabase;
+let db: Database;
+const opened: Array<{ close(): Promise<void> }> = [];
+const backgroundErrors: Error[] = [];
+
+beforeAll(async () => {
+  testDatabase = await createTestDatabase();
+  await psql(`
+    CREATE TABLE notes (id integer PRIMARY KEY);
+    CREATE TABLE comments (note_id integer REFERENCES notes (id), id integer PRIMARY KEY DEFERRABLE INITIALLY DEFERRED);
+    CREATE TABLE counter (count integer NOT NULL);
+    CREATE FUNCTION fail_with(code text) RETURNS void LANGUAGE plpgsql AS
+      $$ BEGIN RAISE EXCEPTION 'told to fail' USING ERRCODE = code; END $$;`);
+});
+afterAll(() => testDatabase.drop());
+
+beforeEach(async () => {
+  await psql('TRUNCATE notes, comments, counter; INSERT INTO counter VALUES (0)');
+  backgroundErrors.length = 0;
+  db = open();
+});
+afterEach(async () => {
+  for (const each of opened.splice(0)) await each.close();
+});
+
+describe('a transaction', () => {
+  it('writes nothing before COMMIT, then everything', async () => {
+    const result = await db.transaction(async (tx) => {
+      tx.defer(insertNote, [1]);
+      expect(await tx.query(readNotes)).toEqual([]);
+      tx.defer(insertNote, [2]);
+      return 'done';
+    });
+    expect([result, await notes()]).toEqual(['done', [1, 2]]);
+  });
+
+  it('writes nothing when its work throws, and throws the same', async () => {
+    const whim = new Error('changed my mind');
+    await expect(
+      db.transaction(async (tx) => {
+        await tx.query(insertNote, [1]);
+        tx.defer(insertNote, [2]);
+        throw whim;
+      }),
+    ).rejects.toBe(whim);
+    expect(await notes()).toEqual([]);
+  });
+
+  it('writes nothing when a deferred write fails, and throws the first error of all', async () => {
+    const failure = await thrownBy((tx) => {
+      for (const id of [1, 2, 2, 3]) tx.defer(insertNote, [id]);
+      tx.defer(fail, ['22012']);
+    });
+    expect([sqlStateOf(failure), await notes()]).toEqual(['23505', []]);
+  });
+
+  it('writes nothing when a value cannot be taken as what it should be', async () => {
+    const failure = await thrownBy((tx) => {
+      tx.defer(insertNote, [1]);
+      tx.defer(insertNote, ['one']);
+    });
+    expect([sqlStateOf(failure), await notes()]).toEqual(['22P02', []]);
+  });
+
+  it('fails when COMMIT itself finds a broken rule', async () => {
+    const failure = await thrownBy((tx) => {
+      tx.defer(insertNote, [1]);
+      for (const id of [7, 7]) tx.defer(insertComment, [1, id]);
+    });
+    expect([sqlStateOf(failure), await notes()]).toEqual(['23505', []]);
+  });
+
+  it('fails when COMMIT is answered with ROLLBACK, since a failed statement was overlooked', async () => {
+    const failure = await thrownBy(async (tx) => {
+      await tx.query(insertNote, [1]);
+      await tx.query(fail, ['22012']).catch(() => undefined);
+    });
+    expect(failure).toMatchObject({ message: 'COMMIT was answered with ROLLBACK' });
+    expect(await notes()).toEqual([]);
+  });
+
+  it('leaves its connection fit for the next one', async () => {
+    db = open({ connections: 1 });
+    await thrownBy((tx) => tx.defer(fail, ['22012']));
+    await thrownBy((tx) => void tx.query(fail, ['22012']).catch(() => undefined));
+    await db.transaction(async (tx) => tx.defer(insertNote, [1]));
+    expect(await notes()).toEqual([1]);
+  });
+
+  it('keeps a connection of its own: what it has not committed nobody else reads', async () => {
+    await db.transaction(async (tx) => {
+      await tx.query(insertNote, [1]);
+      expect(await notes()).toEqual([]);
+    });
+    expect(await notes()).toEqual([1]);
+  });
+
+  it('is refused where only reading is allowed', async () => {
+    const reader = open({ readOnly: true });
+    const attempt = reader.transaction(async (tx) => tx.defer(insertNote, [1]));
+    await expect(attempt).rejects.toMatchObject({ code: '25006' });
+  });
+});
+
+describe('a transaction that the server broke up', () => {
+  it('runs again, whole, after a serialization failure', async () => {
+    const beginRepeatable = sql('test.repeatable', 'SET TRANSACTION ISOLATION LEVEL REPEATABLE READ');
+    const seen: unknown[] = [];
+    await db.transaction(async (tx) => {
+      await tx.query(beginRepeatable);
+      seen.push((await tx.query<{ count: number }>(readCount))[0]?.count);
+      if (seen.length === 1) await psql('UPDATE counter SET count = 10');
+      tx.defer(addToCount, [1]);
+    });
+    expect([seen, await count()]).toEqual([[0, 10], 11]);
+  });
+
+  it.each(['40001', '40P01'])('runs again after %s, when it read and when it wrote', async (code) => {
+    let tries = 0;
+    await db.transaction(async (tx) => {
+      tries++;
+      tx.defer(addToCount, [1]);
+      if (tries === 1) await tx.query(fail, [code]);
+      if (tries === 2) tx.defer(fail, [code]);
+    });
+    expect([tries, await count()]).toEqual([3, 1]);
+  });
+
+  it('is given up after some tries as something to come back for', async () => {
+    let tries = 0;
+    const failure = await thrownBy((tx) => {
+      tries++;
+      tx.defer(fail, ['40P01']);
+    });
+    expect(failure).toBeInstanceOf(Unavailable);
+    expect(tries).toBe(5);
+  });
+
+  it('does not run again after any other error', async () => {
+    let tries = 0;
+    const failure = await thrownBy((tx) => {
+      tries++;
+      tx.defer(fail, ['23505']);
+    });
+    expect([sqlStateOf(failure), tries]).toEqual(['23505', 1]);
+  });
+});
+
+describe('a lock that is held', () => {
+  it('is waited for 1 s, then the transaction is unavailable and its connection fit for use', async () => {
+    db = open({ connections: 1 });
+    await onServer(testDatabase.url, async (holder) => {
+      await holder.query('BEGIN');
+      await holder.query(lockCount.text);
+      expect(await thrownBy(async (tx) => void (await tx.query(lockCount)))).toBeInstanceOf(Unavailable);
+      expect(await thrownBy((tx) => tx.defer(addToCount, [1]))).toBeInstanceOf(Unavailable);
+      await holder.query('ROLLBACK');
+    });
+    await db.transaction(async (tx) => tx.defer(addToCount, [1]));
+    expect(await count()).toBe(1);
+  });
+});
+
+describe('a lost connection', () => {
+  it('during COMMIT leaves the outcome unknown, whether it took effect or not', async () => {
+    for (const arrives of [true, false]) {
+      const proxy = await openProxy({ cutAtCommit: arrives ? 'after' : 'before' });
+      const behind = open({ url: proxy.url });
+      const failure = await behind.transaction(async (tx) => tx.defer(insertNote, [1])).catch((error: Error) => error);
+      expect(failure).toBeInstanceOf(CommitUnknown);
+      expect(failure).not.toBeInstanceOf(Unavailable);
+      await untilNobodyWorks();
+      expect(await notes()).toEqual(arrives ? [1] : []);
+      await psql('TRUNCATE notes, comments');
+    }
+  });
+
+  it('before COMMIT was sent is unavailable, and nothing was written', async () => {
+    const proxy = await openProxy();
+    const behind = open({ url: proxy.url });
+    const failure = await behind
+      .transaction(async (tx) => {
+        await tx.query(insertNote, [1]);
+        proxy.cut();
+        await tx.query(readNotes);
+      })
+      .catch((error: Error) => error);
+    expect(failure).toBeInstanceOf(Unavailable);
+    await untilNobodyWorks();
+    expect(await notes()).toEqual([]);
+  });
+
+  it('between two statements is unavailable, also when there is nothing left to do but COMMIT', async () => {
+    for (const next of ['read', 'write', 'commit']) {
+      const failure = await thrownBy(async (tx) => {
+        await tx.query(insertNote, [1]);
+        await terminate(await pidOf(tx));
+        if (next === 'read') await tx.query(readNotes);
+        if (next === 'write') tx.defer(insertNote, [2]);
+      });
+      expect([next, failure]).toEqual([next, expect.any(Unavailable)]);
+    }
+    expect(await notes()).toEqual([]);
+  });
+
+  it('in the middle of a statement is unavailable', async () => {
+    let pid = 0;
+    const reading = thrownBy(async (tx) => {
+      pid = await pidOf(tx);
+      await tx.query(rest, [30]);
+    });
+    await untilItRests(() => pid);
+    await terminate(pid);
+    expect(await reading).toBeInstanceOf(Unavailable);
+  });
+
+  it.each(['pg_terminate_backend', 'pg_cancel_backend'])(
+    'by %s in a deferred write is unavailable: COMMIT was not reached',
+    async (stop) => {
+      let pid = 0;
+      const writing = thrownBy(async (tx) => {
+        pid = await pidOf(tx);
+        tx.defer(insertNote, [1]);
+        tx.defer(rest, [30]);
+        tx.defer(insertNote, [2]);
+      });
+      await untilItRests(() => pid);
+      await psql(`SELECT ${stop}(${pid})`);
+      expect(await writing).toBeInstanceOf(Unavailable);
+      expect(await notes()).toEqual([]);
+    },
+  );
+
+  it('costs the pool nothing: after all its backends were terminated it serves as many as before', async () => {
+    const together = async (): Promise<number[]> => {
+      const pids: number[] = [];
+      const allBusy = Promise.withResolvers<void>();
+      const transactions = Array.from({ length: 4 }, () =>
+        db.transaction(async (tx) => {
+          pids.push(await pidOf(tx));
+          if (pids.length === 4) allBusy.resolve();
+          await allBusy.promise;
+        }),
+      );
+      await Promise.all(transactions);
+      return pids;
+    };
+    const before = await together();
+    for (const pid of before) await terminate(pid);
+    await expect.poll(() => backgroundErrors.length).toBe(4);
+    const after = await together();
+    expect(new Set([...before, ...after]).size).toBe(8);
+  });
+});
+
+describe('a process that stalls inside a transaction', () => {
+  it('loses it, and its locks, after 1 s', async () => {
+    const failure = await thrownBy(async (tx) => {
+      const pid = await pidOf(tx);
+      await tx.query(lockCount);
+      tx.defer(addToCount, [1]);
+      // Waits for the lock of a transaction that does nothing.
+      await onServer(testDatabase.url, (other) => other.query('UPDATE counter SET count = count + 100'));
+      await untilGone(pid);
+    });
+    expect(failure).toBeInstanceOf(Unavailable);
+    expect(await count()).toBe(100);
+  });
+
+  it('does not commit afterwards, even if it never learnt of its loss', async () => {
+    const failure = await thrownBy(async (tx) => {
+      await tx.query(lockCount);
+      tx.defer(addToCount, [1]);
+      // Nothing is read meanwhile, as in a process that is stopped.
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_500);
+    });
+    expect([Unavailable, CommitUnknown]).toContain(failure?.constructor);
+    expect(await count()).toBe(0);
+  });
+});
+
+describe('the limits', () => {
+  it('are set on every connection', async () => {
+    const limit = async (name: string): Promise<unknown> =>
+      (await db.query<{ value: string }>(readSetting, [name]))[0]?.value;
+    expect(await limit('lock_timeout')).toBe('1s');
+    expect(await limit('statement_timeout')).toBe('5s');
+    expect(await limit('idle_in_transaction_session_timeout')).toBe('1s');
+    expect(await limit('application_name')).toBe('scalecommerce database test');
+  });
+
+  it('turn away who would wait behind a full line, at once', async () => {
+    db = open({ connections: 1, waiting: 2 });
+    const held = Promise.withResolvers<void>();
+    const isHeld = Promise.withResolvers<void>();
+    const holder = db.transaction(async (tx) => {
+      await tx.query(readNotes);
+      isHeld.resolve();
+      await held.promise;
+    });
+    await isHeld.promise;
+    const waiting = [db.query(readNotes), db.query(readNotes)];
+    await expect(db.query(readNotes)).rejects.toThrow(Unavailable);
+    await expect(db.transaction((tx) => tx.query(readNotes))).rejects.toThrow(Unavailable);
+    held.resolve();
+    await holder;
+    expect(await Promise.all(waiting)).toEqual([[], []]);
+  });
+
+  it('hold for a database that is not there', async () => {
+    const nowhere = createServer().listen(0, '127.0.0.1');
+    await once(nowhere, 'listening');
+    const { port } = nowhere.address() as AddressInfo;
+    nowhere.close();
+    const behind = open({ url: `postgres://shop@127.0.0.1:${port}/shop` });
+    await expect(behind.query(readNotes)).rejects.toThrow(Unavailable);
+  });
+});
+
+describe('an array', () => {
+  it('arrives as it was sent', async () => {
+    const items = [
+      '',
+      'plain',
+      '"',
+      '\\',
+      '\\"',
+      'a,b',
+      '{}',
+      '{"x"}',
+      'NULL',
+      'null',
+      null,
+      ' ',
+      "'",
+      'é\n\t',
+      '\u{1F600}',
+    ];
+    expect(await db.query(repeatTexts, [items])).toEqual([{ items }]);
+    expect(await db.query(repeatTexts, [[]])).toEqual([{ items: [] }]);
+  });
+
+  it('arrives as numbers, truth values and ids too', async () => {
+    const repeat = sql(
+      'test.repeat_arrays',
+      'SELECT $1::integer[] AS integers, $2::bigint AS large, $3::boolean[] AS truths, $4::uuid[] AS ids',
+    );
+    const id = '01960000-0000-7000-8000-000000000000';
+    expect(await db.query(repeat, [[1, -2, null], 9_007_199_254_740_991, [true, false], [id]])).toEqual([
+      { integers: [1, -2, null], large: 9_007_199_254_740_991, truths: [true, false], ids: [id] },
+    ]);
+  });
+});
+
+function open(options: Partial<DatabaseOptions> = {}): Database {
+  const onError = (error: Error): void => void backgroundErrors.push(error);
+  const name = 'database test';
+  const database = openDatabase({ url: testDatabase.url, name, connections: 4, waiting: 10, onError, ...options });
+  opened.push(database);
+  return database;
+}
+
+/** Past the code under test. */
+function psql(text: string): Promise<{ rows: Array<Record<string, unknown>> }> {
+  return onServer(testDatabase.url, (client) => client.query(text));
+}
+
+async function notes(): Promise<unknown[]> {
+  return (await psql(readNotes.text)).rows.map((row) => row.id);
+}
+
+async function count(): Promise<unknown> {
+  return (await psql(readCount.text)).rows[0]?.count;
+}
+
+async function thrownBy(work: (tx: Tx) => void | Promise<void>): Promise<Error | null> {
+  return db
+    .transaction(async (tx) => work(tx))
+    .then(
+      () => null,
+      (error: Error) => error,
+    );
+}
+
+async function pidOf(tx: Tx): Promise<number> {
+  return Number((await tx.query<{ pid: number }>(askPid))[0]?.pid);
+}
+
+async function terminate(pid: number): Promise<void> {
+  await psql(`SELECT pg_terminate_backend(${pid})`);
+  await untilGone(pid);
+}
+
+function untilGone(pid: number): Promise<void> {
+  return untilNone(`pid = ${pid}`);
+}
+
+/** Until the backends behind a cut connection have found out. */
+function untilNobodyWorks(): Promise<void> {
+  return untilNone(`application_name = 'scalecommerce database test' AND state <> 'idle'`);
+}
+
+async function untilNone(which: string): Promise<void> {
+  const query = `SELECT count(*)::integer AS count FROM pg_stat_activity WHERE datname = current_database() AND ${which}`;
+  await expect.poll(async () => (await psql(query)).rows[0]?.count, { timeout: 10_000 }).toBe(0);
+}
+
+async function untilItRests(pid: () => number): Promise<void> {
+  const isResting = async (): Promise<boolean> =>
+    (await psql(`SELECT FROM pg_stat_activity WHERE pid = ${pid()} AND wait_event = 'PgSleep'`)).rows.length > 0;
+  await expect.poll(isResting).toBe(true);
+}
+
+type Proxy = Readonly<{ url: string; cut(): void; close(): Promise<void> }>;
+
+/** A way to the database that can be cut: at any time, or at COMMIT, with or without letting it through. */
+async function openProxy(options: { cutAtCommit?: 'before' | 'after' } = {}): Promise<Proxy> {
+  const target = new URL(testDatabase.url);
+  const sockets = new Set<Socket>();
+  const cut = (): void => {
+    for (const socket of sockets) socket.destroy();
+  };
+  const server = createServer((client) => {
+    const upstream = connect(Number(target.port || 5432), target.hostname);
+    let isCommitting = false;
+    for (const socket of [client, upstream]) sockets.add(socket.on('error', cut).on('close', cut));
+    client.on('data', (chunk) => {
+      isCommitting ||= options.cutAtCommit !== undefined && chunk.includes('COMMIT');
+      if (isCommitting && options.cutAtCommit === 'before') cut();
+      else upstream.write(chunk);
+    });
+    upstream.on('data', (chunk) => {
+      if (!isCommitting) client.write(chunk);
+      else if (chunk.includes('COMMIT')) cut();
+    });
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const url = new URL(target);
+  url.hostname = '127.0.0.1';
+  url.port = String((server.address() as AddressInfo).port);
+  const proxy = {
+    url: url.href,
+    cut,
+    close: async () => {
+      cut();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+  opened.unshift(proxy);
+  return proxy;
+}
