@@ -1,0 +1,129 @@
+import { describe, expect, it } from 'vitest';
+import { configSchema, InvalidConfig, originsOf, readConfig } from './config.ts';
+
+const secret = 'a-secret-that-nobody-must-ever-see';
+
+function faultsOf(environment: Record<string, string>): readonly string[] {
+  try {
+    readConfig(environment);
+  } catch (error) {
+    if (error instanceof InvalidConfig) return error.faults;
+    throw error;
+  }
+  return [];
+}
+
+describe('a configuration', () => {
+  it('is complete with nothing set', () => {
+    expect(readConfig({})).toEqual({
+      PORT: 3000,
+      HOST: '127.0.0.1',
+      DATA_DIR: '.data',
+      ROLE: 'all',
+      PAYMENT_GATEWAY: 'simulated',
+      SIMULATED_GATEWAY_LATENCY_MS: 0,
+      SEED_PRODUCTS: 10_000,
+      CURRENCY: 'USD',
+      ALLOWED_ORIGINS: '',
+      LOG_LEVEL: 'info',
+    });
+  });
+
+  it('takes every variable from the environment, numbers as numbers, and nothing else', () => {
+    const set = {
+      PORT: '0',
+      HOST: '0.0.0.0',
+      DATABASE_URL: 'postgres://shop@db.internal:5432/shop',
+      DATABASE_DIRECT_URL: 'postgresql://shop@db.internal/shop',
+      DATA_DIR: '/var/lib/shop',
+      ROLE: 'web',
+      PAYMENT_GATEWAY: 'simulated',
+      SIMULATED_GATEWAY_LATENCY_MS: '250',
+      SEED_PRODUCTS: '0',
+      SECRET_KEY: secret,
+      CURRENCY: 'EUR',
+      ALLOWED_ORIGINS: 'https://shop.example, http://localhost:8080',
+      LOG_LEVEL: 'debug',
+    };
+    expect(Object.keys(set).sort()).toEqual(Object.keys(configSchema.properties).sort());
+    expect(readConfig({ ...set, PATH: '/bin' })).toEqual({
+      ...set,
+      PORT: 0,
+      SIMULATED_GATEWAY_LATENCY_MS: 250,
+      SEED_PRODUCTS: 0,
+    });
+  });
+
+  it('takes an empty variable for one that is not set', () => {
+    const empty = Object.fromEntries(Object.keys(configSchema.properties).map((name) => [name, '']));
+    expect(readConfig(empty)).toEqual(readConfig({}));
+  });
+
+  it('reports every fault at once, each with its variable and what it may be', () => {
+    const faults = faultsOf({
+      PORT: '65536',
+      DATABASE_URL: 'mysql://shop/',
+      ROLE: 'boss',
+      PAYMENT_GATEWAY: 'mattress',
+      SIMULATED_GATEWAY_LATENCY_MS: '-1',
+      SEED_PRODUCTS: 'many',
+      SECRET_KEY: 'short',
+      CURRENCY: 'usd',
+      ALLOWED_ORIGINS: 'https://shop.example,shop.example',
+      LOG_LEVEL: 'loud',
+    });
+    expect(faults).toEqual([
+      'PORT="65536": must be a whole number from 0 to 65535',
+      'DATABASE_URL=(hidden): must be a postgres:// address',
+      'ROLE="boss": must be one of all, web, worker',
+      'PAYMENT_GATEWAY="mattress": must be one of simulated',
+      'SIMULATED_GATEWAY_LATENCY_MS="-1": must be a whole number from 0 to 60000',
+      'SEED_PRODUCTS="many": must be a whole number from 0 to 10000000',
+      'SECRET_KEY=(hidden): must be text of at least 16 characters',
+      'CURRENCY="usd": must be three capital letters',
+      'LOG_LEVEL="loud": must be one of fatal, error, warn, info, debug, trace, silent',
+      'ALLOWED_ORIGINS: shop.example is not an origin such as https://shop.example',
+    ]);
+  });
+
+  it.each(['3000.5', '3e3', '0x10', '１２', 'NaN', ' ', '99999999999999999999'])(
+    'does not take %s for a port',
+    (port) => {
+      expect(faultsOf({ PORT: port })).toHaveLength(1);
+    },
+  );
+
+  it('never shows a secret in what it reports', () => {
+    const error = new InvalidConfig(
+      faultsOf({
+        PORT: 'x',
+        DATABASE_URL: `https://${secret}@db.internal`,
+        DATABASE_DIRECT_URL: secret,
+        SECRET_KEY: secret.slice(0, 12),
+      }),
+    );
+    expect(error.faults).toHaveLength(4);
+    expect(error.message).not.toContain(secret.slice(0, 12));
+  });
+});
+
+describe('allowed origins', () => {
+  it('are a list with commas, blanks around them or not', () => {
+    expect(originsOf(' https://a.example ,,https://b.example:8443,')).toEqual([
+      'https://a.example',
+      'https://b.example:8443',
+    ]);
+    expect(originsOf('')).toEqual([]);
+  });
+
+  it.each([
+    'https://shop.example/',
+    'https://shop.example/path',
+    '*',
+    'null',
+    'HTTPS://SHOP.EXAMPLE',
+    'https://user@shop.example',
+  ])('are not written as %s', (origin) => {
+    expect(faultsOf({ ALLOWED_ORIGINS: origin })).toHaveLength(1);
+  });
+});
