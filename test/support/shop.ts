@@ -1,5 +1,4 @@
-import type { FastifyInstance, InjectOptions } from 'fastify';
-import type { Response } from 'light-my-request';
+import type { FastifyInstance, InjectOptions, LightMyRequestResponse as Response } from 'fastify';
 import { buildApp } from '../../src/app.ts';
 import type { OrderWorker } from '../../src/modules/checkout/order-worker.ts';
 import { readConfig } from '../../src/platform/config.ts';
@@ -125,10 +124,7 @@ export function orderIdOf(response: Response): string {
 }
 
 /** Asks until `check` answers with something, for up to `timeoutMs`. */
-export async function eventually<T>(
-  check: () => Promise<T | null | undefined | false>,
-  timeoutMs = 15_000,
-): Promise<T> {
+async function eventually<T>(check: () => Promise<T | null | undefined | false>, timeoutMs = 15_000): Promise<T> {
   const deadlineMs = performance.now() + timeoutMs;
   for (;;) {
     const found = await check();

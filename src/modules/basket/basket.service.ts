@@ -22,7 +22,7 @@ import {
 
 export type Baskets = Readonly<{ database: Database; currency: string }>;
 
-export type BasketProduct = {
+type BasketProduct = {
   id: string;
   name: string;
   description: string;
@@ -41,8 +41,7 @@ export type LockedBasket = Readonly<{ id: string; liveOrderId: string | null; ev
 /** So many of a product, and where the line stands among the others of its basket. */
 export type BasketLine = Readonly<{ productId: string; quantity: number; position: number }>;
 
-export const mostLines = 100;
-export const mostUnits = 10_000;
+const mostLines = 100;
 
 /** The basket that `token` opens; an empty one when it opens none. */
 export async function getBasket(baskets: Baskets, token: string | null): Promise<Basket> {

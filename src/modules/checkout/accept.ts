@@ -17,7 +17,7 @@ import type { Owner } from './lease.sql.ts';
 /** How long stock is held for an order that is not paid yet. */
 const holdSeconds = 600;
 
-export type Address = {
+type Address = {
   line_1: string;
   line_2?: string | null;
   city: string;

@@ -5,7 +5,7 @@ import { getOrder, type OrderStatus } from '../orders/orders.service.ts';
 import { type AcceptedOrder, acceptCheckout, type Checkout } from './accept.ts';
 import type { OrderWorker } from './order-worker.ts';
 
-export type { Address, Checkout } from './accept.ts';
+export type { Checkout } from './accept.ts';
 
 export type CheckoutDesk = {
   readonly database: Database;

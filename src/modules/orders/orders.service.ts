@@ -14,7 +14,7 @@ import {
 
 export type { ErrorCode, OrderState } from './orders.sql.ts';
 
-export type OrderProduct = {
+type OrderProduct = {
   id: string;
   name: string;
   description: string;
