@@ -1,4 +1,5 @@
 import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { buildApp } from '../app.ts';
 import { originCheck } from '../http/origins.ts';
 import type { OrderWorker } from '../modules/checkout/order-worker.ts';
@@ -15,6 +16,8 @@ export type WebServer = Readonly<{
 
 const anything = sql('serve.anything', 'SELECT 1');
 const probeTimeoutMs = 1_000;
+/** Above the 25 s for which a synchronous checkout waits. */
+const closeDeadlineMs = 30_000;
 
 /** Starts to listen as the configuration says. Rejects with EADDRINUSE when the port is taken. */
 export async function serve(resources: Resources, worker: OrderWorker | null): Promise<WebServer> {
@@ -32,7 +35,7 @@ export async function serve(resources: Resources, worker: OrderWorker | null): P
     close: async () => {
       isDraining = true;
       await cable.close();
-      await app.close();
+      await Promise.race([app.close(), sleep(closeDeadlineMs, undefined, { ref: false })]);
     },
   };
 }
