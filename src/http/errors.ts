@@ -1,7 +1,6 @@
-import type { Socket } from 'node:net';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type Refusal, type RefusalKind, Refused, Unavailable } from '../shared/refusal.ts';
-import { errorBody, kindOfStatus, sendRefusal, statusCodeOf } from './problem.ts';
+import { kindOfStatus, sendRefusal } from './problem.ts';
 
 const plainWords: Partial<Record<RefusalKind, string>> = {
   bad_request: 'The request cannot be read',
@@ -33,33 +32,19 @@ export function sendError(error: unknown, request: FastifyRequest, reply: Fastif
   return sendRefusal(request, reply, inPlainWords(kind));
 }
 
-/** Answers what is not even HTTP, straight on the socket, and closes it. */
-export function answerBrokenRequest(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) {
-    socket.destroy();
-    return;
-  }
-  const kind = kindOfParseError(error.code);
-  const refusal = inPlainWords(kind);
-  const statusCode = statusCodeOf(kind);
-  const body = JSON.stringify(errorBody(statusCode, refusal.messages));
-  const head = `HTTP/1.1 ${statusCode} ${kind}\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: ${body.length}`;
-  socket.end(`${head}\r\nConnection: close\r\n\r\n${body}`);
-}
-
-function kindOfParseError(code: string | undefined): RefusalKind {
-  if (code === 'HPE_HEADER_OVERFLOW') return 'headers_too_large';
-  return code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 'request_timeout' : 'bad_request';
-}
-
 function kindOfError(error: unknown): RefusalKind {
-  if (!(error instanceof Error) || !('code' in error) || !String(error.code).startsWith('FST_')) return 'internal';
+  if (!(error instanceof Error) || !('code' in error)) return 'internal';
+  const statusCode = 'statusCode' in error ? Number(error.statusCode) : 500;
+  // The client went away in the middle of its body: Fastify adds the status, and nobody reads the answer.
+  if (error.code === 'ECONNRESET' && statusCode === 400) return 'bad_request';
+  if (!String(error.code).startsWith('FST_')) return 'internal';
   // Whatever the handler had begun goes on: nobody can say that nothing was taken.
   if (error.code === 'FST_ERR_HANDLER_TIMEOUT') return 'timeout';
   if (error.code === 'FST_ERR_MAX_PARAM_LENGTH' || error.code === 'FST_ERR_PARAM_TOO_LONG') return 'uri_too_long';
-  return kindOfStatus('statusCode' in error ? Number(error.statusCode) : 500);
+  return kindOfStatus(statusCode);
 }
 
-function inPlainWords(kind: RefusalKind): Refusal {
+/** The refusal of that kind where nothing more is known. */
+export function inPlainWords(kind: RefusalKind): Refusal {
   return { kind, messages: [plainWords[kind] ?? 'Internal server error'] };
 }

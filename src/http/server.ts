@@ -1,9 +1,11 @@
 import cors from '@fastify/cors';
-import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
+import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, LogController } from 'fastify';
 import { Refused } from '../shared/refusal.ts';
-import { answerBrokenRequest, answerErrors, sendError } from './errors.ts';
+import { answerBrokenRequests } from './broken-requests.ts';
+import { answerErrors, sendError } from './errors.ts';
 import { acceptJsonOnly, largestBodyBytes } from './json-body.ts';
 import { originCheck, refuseForeignWrites } from './origins.ts';
+import { refuseAmbiguousHead } from './request-head.ts';
 import { extendValidator, refusalOfValidation, validatorOptions } from './validation.ts';
 
 export type ServerOptions = Readonly<{ logger: FastifyBaseLogger; allowedOrigins: readonly string[] }>;
@@ -18,7 +20,8 @@ const keepAliveTimeoutMs = 72_000;
 
 /** A server with this project's limits and errors, and no routes yet. */
 export function createServer(options: ServerOptions): FastifyInstance {
-  const app = Fastify({
+  const brokenRequests = answerBrokenRequests();
+  const app: FastifyInstance = Fastify({
     loggerInstance: options.logger,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: largestBodyBytes,
@@ -26,20 +29,34 @@ export function createServer(options: ServerOptions): FastifyInstance {
     handlerTimeout: handlerTimeoutMs,
     connectionTimeout: idleSocketTimeoutMs,
     keepAliveTimeout: keepAliveTimeoutMs,
-    http: { headersTimeout: headersTimeoutMs, connectionsCheckingInterval: 1_000 },
+    http: {
+      headersTimeout: headersTimeoutMs,
+      connectionsCheckingInterval: 1_000,
+      // Node would answer without a body; `refuseAmbiguousHead` looks at the host instead.
+      requireHostHeader: false,
+      // Clients that offer HTTP/2 with every request are served without it.
+      shouldUpgradeCallback: (request) =>
+        request.headers.upgrade?.toLowerCase() === 'websocket' && app.server.listenerCount('upgrade') > 0,
+    },
     routerOptions: { ignoreTrailingSlash: true },
     ajv: { customOptions: validatorOptions, plugins: [extendValidator] },
     schemaErrorFormatter: refusalOfValidation,
-    clientErrorHandler: answerBrokenRequest,
-    frameworkErrors: sendError,
+    clientErrorHandler: brokenRequests.answer,
+    frameworkErrors: (error, request, reply) => sendError(error, request, forbidSniffing(reply)),
   });
+  brokenRequests.watch(app.server);
   acceptJsonOnly(app);
   answerErrors(app);
+  app.addHook('onRequest', refuseAmbiguousHead);
   app.addHook('onRequest', refuseForeignWrites(originCheck(options.allowedOrigins)));
   app.addHook('onRequest', async (request) => refuseRepeatedParameters(request.query));
-  app.addHook('onSend', async (_request, reply) => void reply.header('X-Content-Type-Options', 'nosniff'));
+  app.addHook('onSend', async (_request, reply) => void forbidSniffing(reply));
   if (options.allowedOrigins.length > 0) allowOrigins(app, options.allowedOrigins);
   return app;
+}
+
+function forbidSniffing(reply: FastifyReply): FastifyReply {
+  return reply.header('X-Content-Type-Options', 'nosniff');
 }
 
 function allowOrigins(app: FastifyInstance, origins: readonly string[]): void {
@@ -56,6 +73,9 @@ function allowOrigins(app: FastifyInstance, origins: readonly string[]): void {
     ],
     exposedHeaders: ['Shopping-Basket-ID', 'ETag', 'Location', 'Retry-After'],
     maxAge: 600,
+    // OPTIONS is answered by the routes: 204 with what is allowed, for a preflight and for anybody else.
+    strictPreflight: false,
+    preflightContinue: true,
   });
 }
 
