@@ -1,4 +1,4 @@
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { Refused } from '../shared/refusal.ts';
 
 /** The largest body, in bytes. */
@@ -11,13 +11,21 @@ const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 /** Makes JSON the only thing that can be sent; anything else is 415. An empty body counts as none. */
 export function acceptJsonOnly(app: FastifyInstance): void {
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body: Buffer, done) => {
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body: Buffer, done) => {
     try {
+      refuseEncoded(request);
       done(null, body.length === 0 ? undefined : parseJson(body));
     } catch (error) {
       done(error as Error);
     }
   });
+}
+
+/** A small body can unpack to a huge one. */
+function refuseEncoded(request: FastifyRequest): void {
+  const encoding = request.headers['content-encoding'] ?? 'identity';
+  if (encoding.toLowerCase() !== 'identity')
+    throw new Refused('unsupported_media_type', 'Send the body as it is, without Content-Encoding');
 }
 
 /** Parses a JSON text (RFC 8259, no byte order mark). Throws {@link Refused} without repeating any of it. */
