@@ -49,8 +49,14 @@ function etagOf(body: string): string {
 function isFresh(request: FastifyRequest, etag: string, lastModified: Date | null): boolean {
   const noneMatch = request.headers['if-none-match'];
   if (noneMatch !== undefined) return matches(noneMatch, etag);
-  const since = Date.parse(request.headers['if-modified-since'] ?? '');
-  return lastModified !== null && lastModified.getTime() <= since;
+  const since = httpDate(request.headers['if-modified-since']);
+  return since !== null && lastModified !== null && lastModified <= since;
+}
+
+/** A date as HTTP writes it (RFC 9110, section 5.6.7), and no other: `Date.parse` takes `9999` for a date, too. */
+function httpDate(text: string | undefined): Date | null {
+  const date = new Date(text ?? Number.NaN);
+  return !Number.isNaN(date.getTime()) && date.toUTCString() === text ? date : null;
 }
 
 /** The weak comparison of RFC 9110, section 8.8.3.2. */
