@@ -10,8 +10,16 @@ export type OriginCheck = (origin: string | undefined, host: string | undefined)
 export function originCheck(allowed: readonly string[]): OriginCheck {
   return (origin, host) => {
     if (origin === undefined) return true;
-    return allowed.includes(origin) || (URL.canParse(origin) && new URL(origin).host === host);
+    return allowed.includes(origin) || isOfHost(origin, host);
   };
+}
+
+/** Both are read as parts of an address, so that letter case and the port that goes without saying do not matter. */
+function isOfHost(origin: string, host: string | undefined): boolean {
+  if (!host || !URL.canParse(origin)) return false;
+  const { protocol, host: originHost } = new URL(origin);
+  const address = `${protocol}//${host}`;
+  return originHost !== '' && URL.canParse(address) && new URL(address).host === originHost;
 }
 
 /** A hook that turns away writes of pages from elsewhere (cross-site request forgery). */
