@@ -1,15 +1,17 @@
-/** Digits in groups, with at most one space, dot or dash between two groups. */
-const digitRuns = /\d+(?:[ .\-\u00a0\u2010-\u2015]\d+)*/g;
+/** Digits in groups, with spaces, dots, slashes, dashes or what cannot be seen between two groups, three at most. */
+const digitRuns = /\d+(?:[\s._/\-\u00b7\u2010-\u2015\u2212\p{Cf}]{1,3}\d+)*/gu;
+/** Of the tokens that are UUIDs, one in some thousands has a run of digits that happens to be a valid card number. */
+const uuids = /\b[\da-f]{8}-(?:[\da-f]{4}-){3}[\da-f]{12}\b/giu;
 const shortestCard = 13;
 const longestCard = 19;
 
 /**
  * Whether `text` holds what looks like a card number: 13 to 19 digits, alone or in groups, with a valid check digit
- * (ISO/IEC 7812-1, the Luhn formula). Full-width and other compatibility digits count as digits.
+ * (ISO/IEC 7812-1, the Luhn formula). Full-width and other compatibility digits count as digits; UUIDs are passed over.
  */
 export function containsCardNumber(text: string): boolean {
-  const runs = text.normalize('NFKC').match(digitRuns) ?? [];
-  return runs.some((run) => hasCardAmong(run.split(/\D/)));
+  const runs = text.normalize('NFKC').replace(uuids, 'uuid').match(digitRuns) ?? [];
+  return runs.some((run) => hasCardAmong(run.split(/\D+/)));
 }
 
 /** Groups are joined from left to right, so that "card, then expiry date" is found as well as the card alone. */
