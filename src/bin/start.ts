@@ -13,10 +13,10 @@ import { untilToldToStop } from './signals.ts';
 export async function start(config: Config): Promise<void> {
   const stopped = untilToldToStop();
   if (config.ROLE !== 'worker') await checkPort(config);
-  await withDatabase(config, async ({ url }) => {
+  await withDatabase(config, async ({ url, directUrl }) => {
     const resources = await openResources(config, url);
     try {
-      await fillEmptyCatalog(config, url);
+      await fillEmptyCatalog(config, directUrl);
       await run(resources, stopped);
     } finally {
       await resources.close();

@@ -13,22 +13,33 @@ export function describeApi(): SwaggerOptions {
         description:
           'A headless commerce backend: catalogue, baskets, checkout, orders. Live outcomes come over `/cable` (Action Cable).',
       },
+      tags: ['Products', 'Basket', 'Checkout', 'Orders', 'Probes'].map((name) => ({ name })),
       components: {
         securitySchemes: {
           basket: { type: 'http', scheme: 'bearer', description: "The basket's token, from `Shopping-Basket-ID`." },
         },
       },
     },
-    // Fastify adds a HEAD route beside every GET; the document need not say everything twice.
+    // What has no tag is for machines: the document itself, and the refusal of other methods.
     hideUntagged: true,
   };
 }
 
 /** Serves the document at `/openapi.json` and a page to read it at `/docs`; both work without the internet. */
 export async function referencePage(app: FastifyInstance): Promise<void> {
-  app.get('/openapi.json', async () => app.swagger());
+  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
   await app.register(scalar, {
     routePrefix: '/docs',
-    configuration: { url: '/openapi.json', title: 'ScaleCommerce API', withDefaultFonts: false, telemetry: false },
+    configuration: {
+      url: '/openapi.json',
+      title: 'ScaleCommerce API',
+      // Everything that would call somebody else's server is off.
+      withDefaultFonts: false,
+      telemetry: false,
+      showDeveloperTools: 'never',
+      hideClientButton: true,
+      agent: { disabled: true },
+      mcp: { disabled: true },
+    },
   });
 }
