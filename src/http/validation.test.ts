@@ -95,6 +95,22 @@ describe('a text', () => {
   );
 });
 
+describe('a text or null', () => {
+  const Place = Type.Object({ line_2: Type.Union([Type.Null(), writtenText(20)]) });
+
+  it.each([
+    [1, 'Line 2 is invalid'],
+    ['a'.repeat(21), 'Line 2 is too long (maximum is 20 characters)'],
+    ['4111111111111111', 'Line 2 must not contain a card number'],
+  ])('is told of as a text: %j', (text, message) => {
+    expect(refusalOf(Place, { line_2: text })).toEqual(unprocessable(message));
+  });
+
+  it('may be null', () => {
+    expect(refusalOf(Place, { line_2: null })).toBe('accepted');
+  });
+});
+
 describe('an e-mail address', () => {
   const Contact = Type.Object({ email: writtenText(254, { format: 'email' }) });
 
@@ -119,10 +135,11 @@ describe('an e-mail address', () => {
 
 describe('a choice', () => {
   it('names what there is to choose from, not what was sent', () => {
-    const Choice = Type.Object({ fulfilment: Type.Enum(['partial', 'all_or_nothing']) });
+    const values: ['partial', 'all_or_nothing'] = ['partial', 'all_or_nothing'];
     const message = 'Fulfilment must be one of partial, all_or_nothing';
-    for (const fulfilment of ['4111111111111111', null, 1])
-      expect(refusalOf(Choice, { fulfilment })).toEqual(unprocessable(message));
+    for (const choice of [Type.Enum(values), Type.Unsafe({ type: 'string', enum: values })])
+      for (const fulfilment of ['4111111111111111', null, 1, ['partial']])
+        expect(refusalOf(Type.Object({ fulfilment: choice }), { fulfilment })).toEqual(unprocessable(message));
   });
 });
 

@@ -43,7 +43,9 @@ export function refusalOfValidation(errors: readonly FastifySchemaValidationErro
   const faults = errors as readonly ErrorObject[];
   const missing = faults.map(missingObject).find((name) => name !== null);
   if (missing) return new Refused('bad_request', `Missing parameter: ${missing}`);
-  return new Refused('unprocessable', ...messagesByField(faults).values());
+  // Of what may be null or a text, only what is wrong with the text is told.
+  const told = faults.filter((fault) => fault.schema !== 'null');
+  return new Refused('unprocessable', ...messagesByField(told).values());
 }
 
 /** The first fault of a field is the one that is told. */
@@ -76,8 +78,10 @@ function fieldOf(fault: ErrorObject): string {
 
 function complaint(fault: ErrorObject): string {
   if (fault.keyword === 'required') return complaintOfMissing(fault);
+  const choices: readonly string[] | undefined = fault.parentSchema?.enum;
+  if (choices) return `must be one of ${choices.join(', ')}`;
   if (fault.data === null && fault.schema === 'string') return "can't be blank";
-  const { limit, allowedValues, type } = fault.params;
+  const { limit, type } = fault.params;
   switch (fault.keyword) {
     case 'type':
       return type === 'integer' ? 'must be an integer' : 'is invalid';
@@ -90,8 +94,6 @@ function complaint(fault: ErrorObject): string {
       return `must be greater than or equal to ${limit}`;
     case 'maximum':
       return `must be less than or equal to ${limit}`;
-    case 'enum':
-      return `must be one of ${allowedValues.join(', ')}`;
     case 'x-no-card-number':
       return 'must not contain a card number';
     default:
