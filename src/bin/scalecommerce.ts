@@ -1,0 +1,115 @@
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { type Config, InvalidConfig, readConfig } from '../platform/config.ts';
+import { reasonOf, UsageError } from './failure.ts';
+import { listenForInterruption } from './interruption.ts';
+
+/** A command to its end: returns the exit status. It should end soon after `signal`. */
+type Work = (config: Config, signal: AbortSignal) => Promise<number>;
+
+const usageStatus = 2;
+const failureStatus = 1;
+
+process.exitCode = await main(process.argv.slice(2));
+
+/** Runs the command line; every end has its exit status and, if it is not a good one, its line on standard error. */
+async function main(args: readonly string[]): Promise<number> {
+  let status = 0;
+  const program = commandLine(async (work) => {
+    status = await work();
+  });
+  try {
+    if (args.length === 0) program.error('error: no command given (scalecommerce --help lists them)');
+    await program.parseAsync(args, { from: 'user' });
+    return status;
+  } catch (error) {
+    return statusOf(error);
+  }
+}
+
+function commandLine(execute: (work: () => Promise<number>) => Promise<void>): Command {
+  const program = new Command('scalecommerce')
+    .description('A headless commerce backend for shops that sell out.')
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(oneLine(text)) });
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+  const add = (usage: string, description: string): Command =>
+    versioned(program.command(usage).description(description), version);
+  versioned(program, version);
+
+  add('start', 'serve the shop: API, worker, and the database if none is configured').action(() => execute(startShop));
+  add('migrate', 'bring the database to the newest schema').action(() =>
+    execute(() => run(async (config) => (await import('./migrate.ts')).migrateCommand(config))),
+  );
+  const seed = add('seed', 'fill an empty catalogue with demonstration products')
+    // Not commander's required option: where --products is misspelt, that is what has to be said.
+    .option('--products <N>', 'how many products to make, up to 10 million (required)', wholeNumber(1, 10_000_000))
+    .action(({ products }: { products?: number }) => {
+      if (products === undefined) return seed.error("error: option '--products <N>' is missing");
+      return execute(() =>
+        run(async (config, signal) => (await import('./seed.ts')).seedCommand(config, { products }, signal)),
+      );
+    });
+  add('import', 'create and change products from a file')
+    .argument('<FILE>', 'NDJSON or CSV of sku, name, description, price_cents, currency, stock')
+    .option('--stock', 'also set the stock of products that exist to the figure in the file')
+    .action((file: string, { stock = false }: { stock?: boolean }) =>
+      execute(() =>
+        run(async (config, signal) => (await import('./import.ts')).importCommand(config, file, { stock }, signal)),
+      ),
+    );
+  add('audit', 'check the invariants of the shop, also while it sells')
+    .option('--timeout-s <SECONDS>', 'how long the database may take', wholeNumber(1, 86_400), 60)
+    .action((options: { timeoutS: number }) =>
+      execute(() => run(async (config, signal) => (await import('./audit.ts')).auditCommand(config, options, signal))),
+    );
+  return program;
+}
+
+/** In place of a message with its suggestion below it. */
+function oneLine(text: string): string {
+  return `${text
+    .trim()
+    .replace(/^error:/, 'scalecommerce:')
+    .replace(/\s*\n\s*/g, ' ')}\n`;
+}
+
+function versioned(command: Command, version: string): Command {
+  return command.version(version, '--version', 'print the version');
+}
+
+/** `start` ends by itself on a signal: it has requests to finish. */
+async function startShop(): Promise<number> {
+  const { start } = await import('./start.ts');
+  await start(readConfig(process.env));
+  return 0;
+}
+
+async function run(work: Work): Promise<number> {
+  const interruption = listenForInterruption();
+  try {
+    return await work(readConfig(process.env), interruption.signal);
+  } catch (error) {
+    const status = interruption.status();
+    if (status === null) throw error;
+    console.error(`scalecommerce: ${reasonOf(error)}`);
+    return status;
+  } finally {
+    interruption.stopListening();
+  }
+}
+
+function statusOf(error: unknown): number {
+  // Commander has written its line already, or the help or version that was asked for.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : usageStatus;
+  console.error(`scalecommerce: ${error instanceof InvalidConfig ? error.message : reasonOf(error)}`);
+  return error instanceof InvalidConfig || error instanceof UsageError ? usageStatus : failureStatus;
+}
+
+function wholeNumber(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const number = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
+    if (number >= least && number <= most) return number;
+    throw new InvalidArgumentError(`It must be a whole number from ${least} to ${most}.`);
+  };
+}
