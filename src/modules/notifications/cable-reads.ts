@@ -1,0 +1,98 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Unavailable } from '../../shared/refusal.ts';
+import {
+  findBasketStream,
+  type Notifications,
+  type OutcomeEvent,
+  renderMessage,
+  type Stream,
+} from './notifications.service.ts';
+
+/** Few, so that thousands of clients that come back at once leave the database to those who shop. */
+const readsAtOnce = 4;
+const retryAfterMs = 1_000;
+const outageReportsMs = 1_000;
+
+type IsWanted = () => boolean;
+
+/**
+ * What all sockets of a process read: a few reads at a time, in order of arrival, one for all who want the same
+ * message, each tried again until it succeeds or nobody wants it any more.
+ */
+export class CableReads {
+  readonly #notifications: Notifications;
+  readonly #onError: (error: Error) => void;
+  readonly #inTurn = inTurns(readsAtOnce);
+  readonly #messages = new Map<string, Promise<string | undefined>>();
+  #nextOutageReportAt = 0;
+
+  constructor(notifications: Notifications, onError: (error: Error) => void) {
+    this.#notifications = notifications;
+    this.#onError = onError;
+  }
+
+  /** The stream of the basket that `token` opens; null when it opens none, undefined when no longer wanted. */
+  findStream(token: string, isWanted: IsWanted): Promise<Stream | null | undefined> {
+    return whileWanted(isWanted, () =>
+      this.#attempt(async () => (isWanted() ? findBasketStream(this.#notifications, token) : undefined)),
+    );
+  }
+
+  /** The message that tells of `event`, as JSON; undefined when no longer wanted. */
+  renderMessage(event: OutcomeEvent, isWanted: IsWanted): Promise<string | undefined> {
+    return whileWanted(isWanted, () => this.#renderShared(event));
+  }
+
+  #renderShared(event: OutcomeEvent): Promise<string | undefined> {
+    const render = async (): Promise<string> => JSON.stringify(await renderMessage(this.#notifications, event));
+    const message =
+      this.#messages.get(event.id) ?? this.#attempt(render).finally(() => this.#messages.delete(event.id));
+    this.#messages.set(event.id, message);
+    return message;
+  }
+
+  /** Undefined after a failure, once it is time to try again. */
+  async #attempt<T>(read: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await this.#inTurn(read);
+    } catch (error) {
+      this.#report(error as Error);
+      await sleep(retryAfterMs * (0.5 + Math.random()), undefined, { ref: false });
+      return undefined;
+    }
+  }
+
+  /** While the database is away every socket fails alike: one report a second tells it all. */
+  #report(error: Error): void {
+    const now = performance.now();
+    if (error instanceof Unavailable && now < this.#nextOutageReportAt) return;
+    this.#nextOutageReportAt = now + outageReportsMs;
+    this.#onError(error);
+  }
+}
+
+async function whileWanted<T>(isWanted: IsWanted, attempt: () => Promise<T | undefined>): Promise<T | undefined> {
+  while (isWanted()) {
+    const result = await attempt();
+    if (result !== undefined) return result;
+  }
+  return undefined;
+}
+
+/** Runs at most `limit` tasks at a time, the rest in order of arrival. */
+function inTurns(limit: number): <T>(task: () => Promise<T>) => Promise<T> {
+  const waiting: Array<() => void> = [];
+  let running = 0;
+  return async (task) => {
+    if (running < limit) running++;
+    else await new Promise<void>((resolve) => waiting.push(resolve));
+    try {
+      return await task();
+    } finally {
+      const next = waiting.shift();
+      // The place is handed over, so that nobody who comes now slips in between.
+      if (next) next();
+      else running--;
+    }
+  };
+}
