@@ -1,5 +1,4 @@
-import Fastify, { type FastifyInstance } from 'fastify';
-import type { Response } from 'light-my-request';
+import Fastify, { type FastifyInstance, type LightMyRequestResponse as Response } from 'fastify';
 import { afterEach, describe, expect, it } from 'vitest';
 import { markPrivate, markPublic, sendConditional, type Validity } from './conditional.ts';
 
