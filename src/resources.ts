@@ -27,7 +27,7 @@ export type Resources = Readonly<{
 const pollOutcomesMs = { all: 1_000, web: 100, worker: 1_000 };
 
 /** Where the database's errors quote whole rows: addresses, tokens. */
-const secretFields = { paths: ['err.detail', 'err.where', 'err.parameters'], remove: true };
+const secretFields = { paths: ['err.detail', 'err.where', 'err.internalQuery'], remove: true };
 
 /** Opens what `config` names, on the migrated database at `databaseUrl`. Close it when done. */
 export async function openResources(config: Config, databaseUrl: string): Promise<Resources> {
