@@ -152,7 +152,7 @@ function emptyRow(line: number): PartialRow {
 function scanLine(row: PartialRow, text: string | null): Checked<readonly string[]> | 'open' {
   row.length += text?.length ?? longestLine + 1;
   if (text === null || row.length > longestLine)
-    return { ok: false, faults: [`longer than ${longestLine} bytes; is a quote not closed?`] };
+    return { ok: false, faults: [`longer than ${longestLine} characters; is a quote not closed?`] };
   let at = row.quoted === null ? scanField(row, text, 0) : scanQuoted(row, text, 0);
   while (typeof at === 'number' && at < text.length) at = scanField(row, text, at + 1);
   if (typeof at === 'string') return { ok: false, faults: [at] };

@@ -187,7 +187,13 @@ async function lockAndRead(
 
 async function insertMissing(tx: Tx, missing: readonly ImportProduct[], fileName: string): Promise<Set<string>> {
   if (missing.length === 0) return new Set();
-  const rows = missing.map((product) => ({ ...product, id: newId(), why: reasonFor(product, fileName) }));
+  // Of one millisecond, ids come in any order: sorted, they keep the catalogue in the order of the file.
+  const ids = missing.map(newId).sort();
+  const rows = missing.map((product, at) => ({
+    ...product,
+    id: ids[at] ?? newId(),
+    why: reasonFor(product, fileName),
+  }));
   return insertProducts(tx, rows);
 }
 
