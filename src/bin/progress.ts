@@ -19,7 +19,10 @@ const lineEveryMs = 5_000;
 const clearLine = '\r\u001b[K';
 
 /** A bar on a terminal; elsewhere, in a log, a line now and then. */
-export function showProgress(options: ProgressOptions, stream: NodeJS.WriteStream = process.stderr): Progress {
+export function showProgress(
+  options: ProgressOptions,
+  stream: Pick<NodeJS.WriteStream, 'isTTY' | 'write'> = process.stderr,
+): Progress {
   const everyMs = stream.isTTY ? redrawEveryMs : lineEveryMs;
   let shownAtMs = stream.isTTY ? Number.NEGATIVE_INFINITY : performance.now();
   let bar = '';
