@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { orderNumber, orderNumberLimit } from './order-number.ts';
+import { orderNumberLimit, orderNumbers } from './order-number.ts';
 
 const key = Buffer.alloc(32, 3);
+const orderNumber = (sequence: number, secret: Buffer) => orderNumbers([sequence], secret)[0];
 const sequences = fc.maxSafeNat().map((nat) => nat % orderNumberLimit);
 
 describe('an order number', () => {
@@ -11,7 +12,8 @@ describe('an order number', () => {
     const samples = fc.uniqueArray(sequences, { minLength: 2, maxLength: 50 });
     fc.assert(
       fc.property(samples, (some) => {
-        expect(new Set(some.map((sequence) => orderNumber(sequence, key))).size).toBe(some.length);
+        expect(new Set(orderNumbers(some, key)).size).toBe(some.length);
+        expect(orderNumbers(some, key)).toEqual(some.map((sequence) => orderNumber(sequence, key)));
       }),
     );
   });

@@ -1,6 +1,6 @@
 import type { Database, Tx } from '../../platform/db.ts';
 import { newId } from '../../shared/ids.ts';
-import { orderNumber } from '../../shared/order-number.ts';
+import { orderNumbers } from '../../shared/order-number.ts';
 import { accepted, type Result, refused } from '../../shared/refusal.ts';
 import {
   type BasketLine,
@@ -124,7 +124,7 @@ function writeOrder(tx: Tx, sale: Sale): AcceptedOrder {
   takeStock(tx, sold);
   deferOrder(tx, {
     id: orderId,
-    number: orderNumber(sale.sequence, acceptance.orderNumberKey),
+    number: orderNumbers([sale.sequence], acceptance.orderNumberKey).join(),
     basketId: basket.id,
     currency: acceptance.currency,
     total: decision.total,
