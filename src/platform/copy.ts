@@ -6,7 +6,7 @@ import type { Reader } from './db.ts';
 
 /** A table and those of its columns that are loaded; the others take their defaults. Never text from outside. */
 export type CopyTarget = Readonly<{ table: string; columns: readonly string[] }>;
-export type CopyRow = readonly (string | number)[];
+type CopyRow = readonly (string | number)[];
 
 /** One open transaction that loads rows in bulk. */
 export interface Loader extends Reader {

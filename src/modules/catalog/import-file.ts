@@ -10,7 +10,7 @@ type FileLine = Readonly<{ number: number; text: string | null }>;
 export type ImportRecord = Readonly<{ line: number; lastLine: number; texts: Checked<ImportTexts> }>;
 
 /** The file as a whole cannot be read as what it should be. */
-export class UnreadableImport extends Error {
+class UnreadableImport extends Error {
   constructor(message: string) {
     super(message);
     this.name = 'UnreadableImport';

@@ -55,8 +55,8 @@ const roundsAtMost = 10;
 /**
  * Brings the catalogue to what the file says, line by line in the order of the file, in chunks that commit by
  * themselves: what an import has done stays done, and running the file again goes on from there. Products that are
- * archived stay so. Throws {@link Unavailable} or {@link CommitUnknown} when the database stays away, and
- * UnreadableImport when the file is not what it should be.
+ * archived stay so. Throws {@link Unavailable} or {@link CommitUnknown} when the database stays away, and an error that
+ * says so when the file as a whole is not what it should be.
  */
 export async function importCatalog(db: Database, source: ImportSource, options: ImportOptions): Promise<ImportReport> {
   let report: ImportReport = { created: 0, changed: 0, unchanged: 0, bad: 0, lastLine: 0 };
