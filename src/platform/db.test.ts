@@ -165,6 +165,30 @@ describe('a transaction that the server broke up', () => {
   });
 });
 
+describe('a transaction that the server did not open', () => {
+  it('does not go on without having been opened', async () => {
+    const proxy = await openProxy({ spoil: 'BEGIN' });
+    const behind = open({ url: proxy.url, connections: 1 });
+    const failure = await behind
+      .transaction(async (tx) => {
+        await tx.query(lockCount);
+        await tx.query(insertNote, [1]);
+        tx.defer(insertNote, [2]);
+      })
+      .catch((error: Error) => error);
+    expect([sqlStateOf(failure), await notes()]).toEqual(['42601', []]);
+    await behind.transaction(async (tx) => tx.defer(insertNote, [3]));
+    expect(await notes()).toEqual([3]);
+  });
+
+  it('writes nothing without having been opened, also when it only writes', async () => {
+    const proxy = await openProxy({ spoil: 'BEGIN' });
+    const behind = open({ url: proxy.url });
+    const failure = await behind.transaction(async (tx) => tx.defer(insertNote, [1])).catch((error: Error) => error);
+    expect([sqlStateOf(failure), await notes()]).toEqual(['42601', []]);
+  });
+});
+
 describe('a lock that is held', () => {
   it('is waited for 1 s, then the transaction is unavailable and its connection fit for use', async () => {
     db = open({ connections: 1 });
@@ -249,6 +273,13 @@ describe('a lost connection', () => {
       expect(await notes()).toEqual([]);
     },
   );
+
+  it('is told of when nobody used it, without what belongs to the connection', async () => {
+    await terminate(await db.transaction(pidOf));
+    await expect.poll(() => backgroundErrors.length).toBe(1);
+    expect(sqlStateOf(backgroundErrors[0])).toBe('57P01');
+    expect(backgroundErrors[0]).not.toHaveProperty('client');
+  });
 
   it('costs the pool nothing: after all its backends were terminated it serves as many as before', async () => {
     const together = async (): Promise<number[]> => {
@@ -432,8 +463,11 @@ async function untilItRests(pid: () => number): Promise<void> {
 
 type Proxy = Readonly<{ url: string; cut(): void; close(): Promise<void> }>;
 
-/** A way to the database that can be cut: at any time, or at COMMIT, with or without letting it through. */
-async function openProxy(options: { cutAtCommit?: 'before' | 'after' } = {}): Promise<Proxy> {
+/**
+ * A way to the database that can be cut: at any time, or at COMMIT, with or without letting it through; or that turns
+ * the first of a keyword into one that the server refuses.
+ */
+async function openProxy(options: { cutAtCommit?: 'before' | 'after'; spoil?: string } = {}): Promise<Proxy> {
   const target = new URL(testDatabase.url);
   const sockets = new Set<Socket>();
   const cut = (): void => {
@@ -442,8 +476,13 @@ async function openProxy(options: { cutAtCommit?: 'before' | 'after' } = {}): Pr
   const server = createServer((client) => {
     const upstream = connect(Number(target.port || 5432), target.hostname);
     let isCommitting = false;
+    let isSpoilt = false;
     for (const socket of [client, upstream]) sockets.add(socket.on('error', cut).on('close', cut));
-    client.on('data', (chunk) => {
+    client.on('data', (data) => {
+      const chunk = Buffer.from(data);
+      const spoiltAt = options.spoil === undefined || isSpoilt ? -1 : chunk.indexOf(options.spoil);
+      if (spoiltAt >= 0) chunk.write('X', spoiltAt);
+      isSpoilt ||= spoiltAt >= 0;
       isCommitting ||= options.cutAtCommit !== undefined && chunk.includes('COMMIT');
       if (isCommitting && options.cutAtCommit === 'before') cut();
       else upstream.write(chunk);

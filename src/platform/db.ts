@@ -84,7 +84,12 @@ export function openDatabase(options: DatabaseOptions): Database {
     types: { getTypeParser: typeParserOf },
     ...(options.readOnly ? { options: '-c default_transaction_read_only=on' } : {}),
   });
-  pool.on('error', options.onError);
+  pool.on('error', (error) => {
+    // The pool hangs the whole client on it, the key included with which its statements can be cancelled.
+    Reflect.deleteProperty(error, 'client');
+    // Connections that take their leave may still hear that the server does so, too.
+    if (!pool.ending) options.onError(error);
+  });
   return {
     query: (statement, values = []) => withClient(pool, options.waiting, (client) => run(client, statement, values)),
     transaction: (work) => repeated(() => withClient(pool, options.waiting, (client) => inTransaction(client, work))),
@@ -114,18 +119,23 @@ async function withClient<T>(pool: pg.Pool, waiting: number, use: (client: pg.Po
 
 async function inTransaction<T>(client: pg.PoolClient, work: (tx: Tx) => Promise<T>): Promise<T> {
   const writes: Array<[Statement, readonly Value[]]> = [];
-  // BEGIN is not waited for: it travels ahead of the first statement. Its failure shows in that statement's.
-  const begun = client.query('BEGIN').catch((error: Error) => error);
+  // BEGIN travels ahead of the first statement, which is not kept waiting; all that follow are.
+  const begun = client.query('BEGIN');
+  begun.catch(() => undefined);
   const tx = {
-    query: (statement: Statement, values: readonly Value[] = []) => run(client, statement, values),
+    query: async (statement: Statement, values: readonly Value[] = []) => {
+      const rows = await run(client, statement, values);
+      await begun;
+      return rows;
+    },
     defer: (statement: Statement, values: readonly Value[] = []) => void writes.push([statement, values]),
   } as Tx;
   try {
     const result = await work(tx);
+    await begun;
     await commit(client, writes);
     return result;
   } catch (error) {
-    await begun;
     await client.query('ROLLBACK').catch(() => undefined);
     throw error;
   }
