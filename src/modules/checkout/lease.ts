@@ -14,6 +14,7 @@ export interface Lease {
   owner(): Owner | null;
   /** Whether `owner` is the holder of the present lease. */
   isHeldBy(owner: Owner): boolean;
+  /** Gives it up, for good: from now on nothing is owned under it. */
   release(): Promise<void>;
 }
 
@@ -24,18 +25,22 @@ export interface Lease {
 export async function takeLease(db: Reader, onError: (error: Error) => void): Promise<Lease> {
   const worker = { id: newId(), leaseSeconds, host: hostname(), pid: process.pid };
   let held = await takeAnew(db, worker);
+  let isReleased = false;
   const timer = setInterval(async () => {
-    held = await keep(db, worker, held).catch((error: Error) => {
+    const kept = await keep(db, worker, held, () => isReleased).catch((error: Error) => {
       onError(error);
       return held;
     });
+    // A slow database answers several questions at once, and not in order: the latest of them counts.
+    if (kept.untilMs > held.untilMs) held = kept;
   }, renewEveryMs);
 
-  const owner = (): Owner | null => (performance.now() < held.untilMs ? held.owner : null);
+  const owner = (): Owner | null => (!isReleased && performance.now() < held.untilMs ? held.owner : null);
   return {
     owner,
     isHeldBy: (other) => owner()?.epoch === other.epoch,
     release: async () => {
+      isReleased = true;
       clearInterval(timer);
       await releaseLease(db, held.owner);
     },
@@ -51,10 +56,11 @@ async function takeAnew(db: Reader, worker: Worker): Promise<Held> {
   return { owner: { workerId: worker.id, epoch }, untilMs: endOf(askedAtMs) };
 }
 
-async function keep(db: Reader, worker: Worker, held: Held): Promise<Held> {
+async function keep(db: Reader, worker: Worker, held: Held, isReleased: () => boolean): Promise<Held> {
   const askedAtMs = performance.now();
   const isRenewed = await renewLease(db, held.owner, leaseSeconds);
-  return isRenewed ? { owner: held.owner, untilMs: endOf(askedAtMs) } : takeAnew(db, worker);
+  if (isRenewed) return { owner: held.owner, untilMs: endOf(askedAtMs) };
+  return isReleased() ? held : takeAnew(db, worker);
 }
 
 /** Counted from before the question was sent: the database cannot have started later than it received it. */
