@@ -56,8 +56,9 @@ function pinnedNode() {
 
 function runInChild(node) {
   const env = { ...process.env, PATH: [path.dirname(node), process.env.PATH].join(path.delimiter) };
-  const child = spawn(node, [...process.execArgv, ...process.argv.slice(1)], { stdio: 'inherit', env });
+  // Listened for before there is a child: it may be told to stop as soon as it shows a sign of life.
   for (const signal of forwardedSignals) process.on(signal, () => forward(signal, child));
+  const child = spawn(node, [...process.execArgv, ...process.argv.slice(1)], { stdio: 'inherit', env });
   child.on('error', (error) => fail(`${node} does not start (${error.message}). ${needs()}`));
   child.on('exit', (status, signal) => (signal ? dieOf(signal) : process.exit(status)));
 }

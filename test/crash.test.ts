@@ -205,7 +205,7 @@ describe('a process that is told to stop under load', () => {
       onStage(async (stage) => {
         const { ledger } = stage;
         const product = await addProduct(ledger, { stock: 10_000 });
-        const shop = await stage.start({ SIMULATED_GATEWAY_LATENCY_MS: '400' });
+        const shop = await stage.start({ SIMULATED_GATEWAY_LATENCY_MS: '1500' });
         const waiting = await Promise.all(Array.from({ length: 30 }, () => shopperWith(shop, product)));
         const load = Array.from({ length: 8 }, () => buyUntilClosed(shop, product));
         const inFlight = waiting.map((shopper, index) =>
@@ -287,9 +287,10 @@ async function isOwnedBy(ledger: Ledger, worker: ShopProcess, orderId: string | 
 }
 
 async function areAccepted(ledger: Ledger, shoppers: readonly RemoteShopper[]): Promise<boolean> {
-  const rows = await ledger.query('SELECT FROM baskets WHERE token = ANY ($1::uuid[]) AND live_order_id IS NOT NULL', [
-    shoppers.map((shopper) => shopper.token),
-  ]);
+  const rows = await ledger.query(
+    'SELECT FROM baskets WHERE token = ANY ($1::uuid[]) AND latest_order_id IS NOT NULL',
+    [shoppers.map((shopper) => shopper.token)],
+  );
   return rows.length === shoppers.length;
 }
 
