@@ -28,7 +28,7 @@ const sweepEveryMs = 2_000;
 const drainMs = 8_000;
 const longestBackoffMs = 5_000;
 
-type Job = Readonly<{ orderId: string; owner: Owner; handedOver: Work | null }>;
+type Job = Readonly<{ orderId: string; owner: Owner; handedOver: Work | null; failures: number }>;
 
 /**
  * Pays and settles orders: those handed over by the acceptance of its own process, and those that it finds in the
@@ -60,7 +60,7 @@ export class OrderWorker {
 
   /** Takes on an order that was accepted under {@link owner}, without a look into the table. */
   handOver(order: AcceptedOrder): void {
-    if (order.owner) this.#take({ orderId: order.orderId, owner: order.owner, handedOver: order });
+    if (order.owner) this.#take({ orderId: order.orderId, owner: order.owner, handedOver: order, failures: 0 });
   }
 
   /** Takes no more orders, finishes those at hand for up to 8 s and gives up the lease on the rest. */
@@ -90,7 +90,7 @@ export class OrderWorker {
   }
 
   #takeAll(orderIds: readonly string[], owner: Owner): void {
-    for (const orderId of orderIds) this.#take({ orderId, owner, handedOver: null });
+    for (const orderId of orderIds) this.#take({ orderId, owner, handedOver: null, failures: 0 });
   }
 
   #take(job: Job): void {
@@ -110,24 +110,39 @@ export class OrderWorker {
   }
 
   async #workOn(job: Job): Promise<void> {
-    await this.#repeatUntilDone(job);
-    if (this.#known.get(job.orderId) === job) this.#known.delete(job.orderId);
+    const isOver = await this.#tryOnce(job);
     this.#running--;
+    if (this.#known.get(job.orderId) === job) {
+      if (isOver || this.#isStopping) this.#known.delete(job.orderId);
+      else this.#tryAgainLater({ ...job, failures: job.failures + 1 });
+    }
     this.#startWaiting();
   }
 
-  /** A gateway or a database that does not answer is asked again, for as long as the order is this worker's. */
-  async #repeatUntilDone(job: Job): Promise<void> {
-    for (let tries = 0; this.#lease.isHeldBy(job.owner); tries++) {
-      try {
-        await this.#payAndSettle(job);
-        return;
-      } catch (error) {
-        this.#options.onError(error as Error);
-        if (this.#isStopping) return;
-        await sleep(Math.min(longestBackoffMs, 100 * 2 ** tries) * (0.5 + Math.random() / 2));
-      }
+  /** Whether there is nothing left to do: the order has ended, or it is not this worker's any more. */
+  async #tryOnce(job: Job): Promise<boolean> {
+    if (!this.#lease.isHeldBy(job.owner)) return true;
+    try {
+      await this.#payAndSettle(job);
+      return true;
+    } catch (error) {
+      // Told ever more rarely: an outage that holds up thousands of orders must not bury the log.
+      if (Number.isInteger(Math.log2(job.failures + 1))) this.#options.onError(error as Error);
+      return false;
     }
+  }
+
+  /**
+   * A gateway or a database that does not answer is asked again, for as long as the order is this worker's. Until then
+   * the order keeps its place among those known, and leaves its place among those at work to others.
+   */
+  #tryAgainLater(job: Job): void {
+    this.#known.set(job.orderId, job);
+    const backoffMs = Math.min(longestBackoffMs, 50 * 2 ** job.failures) * (0.5 + Math.random() / 2);
+    setTimeout(() => {
+      this.#waiting.push(job);
+      this.#startWaiting();
+    }, backoffMs);
   }
 
   async #payAndSettle(job: Job): Promise<void> {

@@ -1,0 +1,51 @@
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { addProduct, endedOrder, openTestShop, orderIdOf, Shopper, type TestShop } from '../../../test/support/shop.ts';
+import type { PaymentGateway } from '../payments/payments.service.ts';
+import { type OrderWorker, startOrderWorker } from './order-worker.ts';
+
+/** As many as a worker pays at the same time. */
+const mostAtOnce = 500;
+const shoppersAtOnce = 10;
+
+let shop: TestShop;
+let worker: OrderWorker;
+
+beforeEach(async () => {
+  shop = await openTestShop({ ROLE: 'web' });
+});
+afterEach(async () => {
+  await worker.stop();
+  await shop.close();
+});
+
+it('works on other orders while those that the gateway cannot answer for wait for their next try', async () => {
+  const product = await addProduct(shop, { stock: 1_000 });
+  const unanswered = Array.from({ length: mostAtOnce }, () => product);
+  const shoppers = Array.from({ length: shoppersAtOnce }, async () => {
+    while (unanswered.pop()) await order(product, 'tok_unanswered');
+  });
+  await Promise.all(shoppers);
+  let failures = 0;
+  worker = await startOrderWorker({ ...shop.resources, gateway, pollMs: 100, onError: () => failures++ });
+  await expect.poll(() => failures, { timeout: 10_000 }).toBeGreaterThanOrEqual(mostAtOnce);
+
+  const { shopper, orderId } = await order(product, 'tok_success');
+  expect(await endedOrder(shopper, orderId)).toMatchObject({ status: 'completed' });
+}, 60_000);
+
+const gateway: PaymentGateway = {
+  authorize: async ({ paymentToken }) => {
+    if (paymentToken === 'tok_unanswered') throw new Error('The gateway does not answer');
+    return { approved: true, reference: 'authorization' };
+  },
+  capture: async () => ({ reference: 'capture' }),
+  close: async () => undefined,
+};
+
+async function order(product: string, paymentToken: string): Promise<{ shopper: Shopper; orderId: string }> {
+  const shopper = new Shopper(shop.app);
+  await shopper.put(product, 1);
+  const accepted = await shopper.checkout('v2', { payment_token: paymentToken });
+  expect(accepted.statusCode).toBe(202);
+  return { shopper, orderId: orderIdOf(accepted) };
+}
