@@ -15,6 +15,8 @@ export type Resources = Readonly<{
   onError: (error: Error) => void;
   /** Writes and the reads that decide something. */
   database: Database;
+  /** Apart from the requests' connections: a stampede on those must not keep a worker from renewing its lease. */
+  workerDatabase: Database;
   /** Reads that only show something. */
   reader: Reader;
   shop: Shop;
@@ -36,6 +38,7 @@ export async function openResources(config: Config, databaseUrl: string): Promis
   const open = (name: string, connections: number, readOnly = false): Database =>
     openDatabase({ url: databaseUrl, name, connections, waiting: 5_000, readOnly, onError });
   const database = open('engine', 12);
+  const workerDatabase = open('worker', 4);
   const reader = open('reads', 8, true);
   const gateway = openSimulatedGateway({
     journal: open('simulated gateway', 6),
@@ -46,6 +49,7 @@ export async function openResources(config: Config, databaseUrl: string): Promis
     notifications.stop();
     await gateway.close();
     await reader.close();
+    await workerDatabase.close();
     await database.close();
   };
   const shop = await ensureShop(database, { currency: config.CURRENCY, secretKey: config.SECRET_KEY }).catch(
@@ -55,5 +59,6 @@ export async function openResources(config: Config, databaseUrl: string): Promis
     },
   );
   const allowedOrigins = originsOf(config.ALLOWED_ORIGINS);
-  return { config, allowedOrigins, logger, onError, database, reader, shop, gateway, notifications, close };
+  const base = { config, allowedOrigins, logger, onError, shop, close };
+  return { ...base, database, workerDatabase, reader, gateway, notifications };
 }

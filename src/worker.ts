@@ -6,6 +6,6 @@ const pollOrdersMs = { all: 1_000, worker: 100 };
 
 /** Starts what a worker process does: paying and settling orders. */
 export function startWorker(resources: Resources, role: 'all' | 'worker'): Promise<OrderWorker> {
-  const { database, gateway, notifications, onError } = resources;
+  const { workerDatabase: database, gateway, notifications, onError } = resources;
   return startOrderWorker({ database, gateway, notifications, onError, pollMs: pollOrdersMs[role] });
 }

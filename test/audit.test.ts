@@ -75,6 +75,12 @@ const breakages: readonly Breakage[] = [
   },
   {
     invariant: 'orders_complete',
+    how: 'an order without a contact',
+    by: `DELETE FROM order_contacts WHERE order_id = '${cancelled}'`,
+    example: cancelled,
+  },
+  {
+    invariant: 'orders_complete',
     how: 'an order without a state',
     by: `DELETE FROM order_states WHERE order_id = '${cancelled}'`,
     example: cancelled,
@@ -142,6 +148,12 @@ const breakages: readonly Breakage[] = [
     example: completed,
   },
   {
+    invariant: 'open_orders_payable',
+    how: 'an open order whose payment token is gone',
+    by: `UPDATE order_contacts SET payment_token = NULL WHERE order_id = '${pending}'`,
+    example: pending,
+  },
+  {
     invariant: 'no_overdue_order',
     how: 'an order open 61 s past its hold',
     by: `UPDATE order_states SET hold_until = now() - interval '61 seconds' WHERE order_id = '${authorized}'`,
@@ -176,6 +188,19 @@ const breakages: readonly Breakage[] = [
     how: 'two open orders of one basket',
     by: `UPDATE orders SET basket_id = '${basket(orders.pending)}' WHERE id = '${authorized}'`,
     example: basket(orders.pending),
+  },
+  {
+    invariant: 'latest_order_is_own',
+    how: 'a basket that has forgotten its orders',
+    by: `UPDATE baskets SET latest_order_id = NULL WHERE id = '${basket(1)}'`,
+    example: basket(1),
+  },
+  {
+    invariant: 'latest_order_is_own',
+    how: 'a basket that names an older order of its own',
+    by: `UPDATE orders SET created_at = created_at + interval '1 second' WHERE id = '${completed}';
+         UPDATE baskets SET latest_order_id = '${refunded}' WHERE id = '${basket(1)}'`,
+    example: basket(1),
   },
   {
     invariant: 'latest_order_is_own',

@@ -23,8 +23,17 @@ export async function auditCommand(
 }
 
 async function findingsIn(url: string, timeoutS: number, signal: AbortSignal): Promise<Finding[]> {
-  const db = openDatabase({ url, name: 'audit', connections: 1, waiting: 1, onError: () => undefined });
-  const closed = auditShop(db, timeoutS * 1000).finally(() => db.close());
+  const timeoutMs = timeoutS * 1000;
+  const answerTimeoutMs = timeoutMs + 10_000;
+  const db = openDatabase({
+    url,
+    name: 'audit',
+    connections: 1,
+    waiting: 1,
+    answerTimeoutMs,
+    onError: () => undefined,
+  });
+  const closed = auditShop(db, timeoutMs).finally(() => db.close());
   try {
     // Whoever stops it does not wait for the statement, which ends by itself at its timeout.
     return await Promise.race([closed, stopped(signal)]);

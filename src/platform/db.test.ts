@@ -246,6 +246,26 @@ describe('a lost connection', () => {
     expect(await notes()).toEqual([]);
   });
 
+  it('that has fallen silent is given up, and the next request gets another', async () => {
+    const proxy = await openProxy();
+    const behind = open({ url: proxy.url, connections: 1, answerTimeoutMs: 300 });
+    await behind.query(readNotes);
+    proxy.fallSilent();
+    await expect(behind.query(readNotes)).rejects.toBeInstanceOf(Unavailable);
+    // The proxy may still be closing what belongs to the lost one.
+    await expect.poll(() => behind.transaction((tx) => tx.query(readNotes)).catch(() => null)).toEqual([]);
+  });
+
+  it('that falls silent at COMMIT leaves the outcome unknown', async () => {
+    const proxy = await openProxy();
+    const behind = open({ url: proxy.url, connections: 1, answerTimeoutMs: 300 });
+    const attempt = behind.transaction(async (tx) => {
+      await tx.query(insertNote, [1]);
+      proxy.fallSilent();
+    });
+    await expect(attempt).rejects.toBeInstanceOf(CommitUnknown);
+  });
+
   it('in the middle of a statement is unavailable', async () => {
     let pid = 0;
     const reading = thrownBy(async (tx) => {
@@ -461,7 +481,7 @@ async function untilItRests(pid: () => number): Promise<void> {
   await expect.poll(isResting).toBe(true);
 }
 
-type Proxy = Readonly<{ url: string; cut(): void; close(): Promise<void> }>;
+type Proxy = Readonly<{ url: string; cut(): void; fallSilent(): void; close(): Promise<void> }>;
 
 /**
  * A way to the database that can be cut: at any time, or at COMMIT, with or without letting it through; or that turns
@@ -470,12 +490,18 @@ type Proxy = Readonly<{ url: string; cut(): void; close(): Promise<void> }>;
 async function openProxy(options: { cutAtCommit?: 'before' | 'after'; spoil?: string } = {}): Promise<Proxy> {
   const target = new URL(testDatabase.url);
   const sockets = new Set<Socket>();
+  /** One for each connection so far. */
+  const silencers = new Set<() => void>();
   const cut = (): void => {
     for (const socket of sockets) socket.destroy();
   };
   const server = createServer((client) => {
     const upstream = connect(Number(target.port || 5432), target.hostname);
     let isCommitting = false;
+    let isSilent = false;
+    silencers.add(() => {
+      isSilent = true;
+    });
     let isSpoilt = false;
     for (const socket of [client, upstream]) sockets.add(socket.on('error', cut).on('close', cut));
     client.on('data', (data) => {
@@ -488,6 +514,7 @@ async function openProxy(options: { cutAtCommit?: 'before' | 'after'; spoil?: st
       else upstream.write(chunk);
     });
     upstream.on('data', (chunk) => {
+      if (isSilent) return;
       if (!isCommitting) client.write(chunk);
       else if (chunk.includes('COMMIT')) cut();
     });
@@ -500,6 +527,9 @@ async function openProxy(options: { cutAtCommit?: 'before' | 'after'; spoil?: st
   const proxy = {
     url: url.href,
     cut,
+    fallSilent: () => {
+      for (const silence of silencers) silence();
+    },
     close: async () => {
       cut();
       await new Promise((resolve) => server.close(resolve));

@@ -37,6 +37,8 @@ export type DatabaseOptions = Readonly<{
   /** Requests that may wait for a connection before the next is turned away. */
   waiting: number;
   readOnly?: boolean;
+  /** How long an answer is waited for; then the connection counts as lost. Above what the server allows a statement. */
+  answerTimeoutMs?: number;
   onError: (error: Error) => void;
 }>;
 
@@ -51,6 +53,8 @@ export class CommitUnknown extends Error {
 const lockTimeoutMs = 1_000;
 const statementTimeoutMs = 5_000;
 const idleInTransactionTimeoutMs = 1_000;
+/** A network that swallows everything must not hold a request for ever: the server itself answers after 5 s. */
+const answerTimeoutMs = 7_000;
 const connectTimeoutMs = 3_000;
 const transactionTries = 5;
 
@@ -81,6 +85,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     lock_timeout: lockTimeoutMs,
     statement_timeout: statementTimeoutMs,
     idle_in_transaction_session_timeout: idleInTransactionTimeoutMs,
+    query_timeout: options.answerTimeoutMs ?? answerTimeoutMs,
     types: { getTypeParser: typeParserOf },
     ...(options.readOnly ? { options: '-c default_transaction_read_only=on' } : {}),
   });
@@ -223,7 +228,8 @@ function connectionIsSuspect(error: unknown): boolean {
 
 function asUnavailable(error: unknown): unknown {
   if (error instanceof Unavailable) return error;
-  const lostConnection = error instanceof Error && /Connection terminated|timeout exceeded/.test(error.message);
+  const lostConnection =
+    error instanceof Error && /Connection terminated|timeout exceeded|Query read timeout/.test(error.message);
   if (!passing.test(sqlStateOf(error)) && !lostConnection && !wasNeverSent(error)) return error;
   return new Unavailable(`The database did not answer: ${(error as Error).message}`, { cause: error });
 }

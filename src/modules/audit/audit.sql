@@ -4,15 +4,16 @@ WITH invariants (position, name, kind, description) AS (VALUES
   (10, 'stock_not_negative', 'invariant', 'no product has less than nothing to sell'),
   (11, 'stock_adds_up', 'invariant', 'sellable = received + adjusted + returned - sold - held, from movements and order lines'),
   (12, 'catalog_totals', 'invariant', 'the counted total of products on sale is their number'),
-  (20, 'orders_complete', 'invariant', 'each order has a state and at least one line'),
+  (20, 'orders_complete', 'invariant', 'each order has a state, a contact and at least one line'),
   (21, 'order_totals', 'invariant', 'an order''s totals add up, from its lines on'),
   (22, 'order_states_well_formed', 'invariant', 'ended, failed, owned and parked orders have what goes with it, the others have not'),
   (23, 'payment_tokens_erased', 'invariant', 'no ended order keeps its payment token'),
+  (25, 'open_orders_payable', 'invariant', 'an open order has the payment token that it is to be paid with'),
   (24, 'no_overdue_order', 'invariant', 'no order is open 60 s past its hold, parked ones apart'),
   (30, 'live_order_is_open', 'invariant', 'the live order of a basket is an open order of it'),
   (31, 'open_order_is_live', 'invariant', 'an open order is the live order of its basket'),
   (32, 'one_live_order', 'invariant', 'a basket has at most one open order'),
-  (33, 'latest_order_is_own', 'invariant', 'the latest order of a basket is one of its orders'),
+  (33, 'latest_order_is_own', 'invariant', 'a basket that has orders names the newest of them as its latest'),
   (40, 'one_capture_per_order', 'invariant', 'an order has at most one successful capture'),
   (41, 'completed_orders_paid', 'invariant', 'a completed order has one captured payment, equal to its total'),
   (42, 'refunded_orders_paid_back', 'invariant', 'a refunded order has one refunded payment, equal to its total'),
@@ -63,7 +64,7 @@ ledger AS MATERIALIZED (
   SELECT o.id, o.basket_id, o.created_at, o.total,
          o.items_total = lines.items_total
            AND o.total = o.items_total + o.shipping_total + o.tax_total - o.discount_total AS adds_up,
-         s.order_id IS NOT NULL AND lines.order_id IS NOT NULL AS is_complete,
+         s.order_id IS NOT NULL AND c.order_id IS NOT NULL AND lines.order_id IS NOT NULL AS is_complete,
          s.state, s.state IN ('pending', 'authorized', 'captured') AS is_open,
          s.ended_at, s.hold_until, s.parked_at, s.parked_reason, s.error_code, s.worker_id, s.worker_epoch,
          c.payment_token IS NOT NULL AS has_token,
@@ -132,6 +133,8 @@ violations (name, id) AS (
   UNION ALL
   SELECT 'payment_tokens_erased', id::text FROM ledger WHERE NOT is_open AND has_token
   UNION ALL
+  SELECT 'open_orders_payable', id::text FROM ledger WHERE is_open AND NOT has_token
+  UNION ALL
   SELECT 'no_overdue_order', id::text FROM ledger
    WHERE is_open AND parked_at IS NULL AND hold_until < statement_timestamp() - interval '60 seconds'
   UNION ALL
@@ -146,8 +149,12 @@ violations (name, id) AS (
   SELECT 'one_live_order', basket_id::text FROM ledger WHERE is_open GROUP BY basket_id HAVING count(*) > 1
   UNION ALL
   SELECT 'latest_order_is_own', b.id::text
-    FROM baskets b LEFT JOIN ledger ON ledger.id = b.latest_order_id AND ledger.basket_id = b.id
-   WHERE b.latest_order_id IS NOT NULL AND ledger.id IS NULL
+    FROM baskets b
+    LEFT JOIN ledger ON ledger.id = b.latest_order_id AND ledger.basket_id = b.id
+    LEFT JOIN (SELECT basket_id, max(created_at) AS created_at FROM ledger GROUP BY basket_id) newest
+           ON newest.basket_id = b.id
+   WHERE (b.latest_order_id IS NOT NULL OR newest.created_at IS NOT NULL)
+     AND ledger.created_at IS DISTINCT FROM newest.created_at
   UNION ALL
   SELECT 'one_capture_per_order', id::text FROM ledger WHERE captured + refunded > 1
   UNION ALL

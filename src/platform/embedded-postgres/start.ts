@@ -22,6 +22,8 @@ const tuning: Readonly<Record<string, string>> = {
   shared_buffers: '256MB',
   maintenance_work_mem: '128MB',
   max_wal_size: '4GB',
+  // The log must not quote rows, which hold addresses and tokens.
+  log_error_verbosity: 'terse',
   random_page_cost: '1.1',
   timezone: 'UTC',
   log_timezone: 'UTC',
