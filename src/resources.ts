@@ -43,6 +43,7 @@ export async function openResources(config: Config, databaseUrl: string): Promis
   const gateway = openSimulatedGateway({
     journal: open('simulated gateway', 6),
     latencyMs: config.SIMULATED_GATEWAY_LATENCY_MS,
+    onSplit: (error) => onError(error as Error),
   });
   const notifications = openNotifications({ reader, pollMs: pollOutcomesMs[config.ROLE], onError });
   const close = async (): Promise<void> => {

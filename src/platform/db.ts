@@ -221,6 +221,11 @@ export function sqlStateOf(error: unknown): string {
   return typeof code === 'string' ? code : '';
 }
 
+/** Whether the data of a statement caused `error`: a value (class 22) or a constraint (class 23). */
+export function isDataFault(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && /^2[23]/.test(sqlStateOf(error));
+}
+
 /** An error that is not the server's own answer leaves the connection in a state that nobody knows. */
 function connectionIsSuspect(error: unknown): boolean {
   return !(error instanceof pg.DatabaseError) || /^(08|57|25P03)/.test(sqlStateOf(error));

@@ -1,6 +1,7 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Database } from '../../platform/db.ts';
+import { Coalescer } from '../../platform/coalescer.ts';
+import { type Database, isDataFault } from '../../platform/db.ts';
 import { newId } from '../../shared/ids.ts';
 import {
   type Authorization,
@@ -10,7 +11,7 @@ import {
   GatewayRefusedRequest,
   type PaymentGateway,
 } from './payments.service.ts';
-import { findEntry, type JournalRow, writeEntryOnce } from './simulated-gateway.sql.ts';
+import { type JournalRow, writeEntriesOnce } from './simulated-gateway.sql.ts';
 
 /** Test tokens that are declined, and what the shopper is told. Every other token is approved. */
 const declined: ReadonlyMap<string, string> = new Map([
@@ -18,16 +19,36 @@ const declined: ReadonlyMap<string, string> = new Map([
   ['tok_failure', 'Insufficient funds'],
 ]);
 
+const journalLimits = { waiting: 20_000, waitingPerKey: 64, batch: 500, inFlight: 2, waitMs: 8_000 };
+
+/** Writes one call into the journal and returns the entry that its key has then, if any. */
+type Record = (entry: JournalRow) => Promise<JournalRow | undefined>;
+
 /**
  * A payment provider of one's own for development and tests. It takes no money and keeps a journal as a real one would:
- * through `journal`, a connection that the shop's transactions never use. Half of `latencyMs` passes before an answer
- * is in the journal, half after.
+ * through `journal`, a connection that the shop's transactions never use, calls that come together in one commit. Half
+ * of `latencyMs` passes before an answer is in the journal, half after.
  */
-export function openSimulatedGateway(options: { journal: Database; latencyMs: number }): PaymentGateway {
-  const { journal, latencyMs } = options;
+export function openSimulatedGateway(options: {
+  journal: Database;
+  latencyMs: number;
+  onSplit: (error: unknown, size: number) => void;
+}): PaymentGateway {
+  const { journal, latencyMs, onSplit } = options;
+  const line = new Coalescer<JournalRow, JournalRow | undefined>({
+    run: async (entries) => {
+      const held = await writeEntriesOnce(journal, entries);
+      return entries.map((entry) => held.get(entry.key));
+    },
+    keyOf: (entry) => entry.key,
+    isMemberFault: isDataFault,
+    onSplit,
+    limits: journalLimits,
+  });
+  const record: Record = (entry) => line.submit(entry);
   return {
-    authorize: (request) => delayed(latencyMs, () => authorize(journal, request)),
-    capture: (request) => delayed(latencyMs, () => capture(journal, request)),
+    authorize: (request) => delayed(latencyMs, () => authorize(record, request)),
+    capture: (request) => delayed(latencyMs, () => capture(record, request)),
     close: () => journal.close(),
   };
 }
@@ -40,9 +61,9 @@ async function delayed<T>(latencyMs: number, answer: () => Promise<T>): Promise<
   return result;
 }
 
-async function authorize(journal: Database, request: AuthorizeRequest): Promise<Authorization> {
+async function authorize(record: Record, request: AuthorizeRequest): Promise<Authorization> {
   const message = declined.get(request.paymentToken) ?? null;
-  const entry = await record(journal, {
+  const entry = await recordOnce(record, {
     key: request.key,
     operation: 'authorize',
     authorization_key: null,
@@ -57,9 +78,8 @@ async function authorize(journal: Database, request: AuthorizeRequest): Promise<
     : { approved: false, message: entry.message ?? 'Declined' };
 }
 
-async function capture(journal: Database, request: CaptureRequest): Promise<Capture> {
-  await checkCanBeCaptured(journal, request);
-  const entry = await record(journal, {
+async function capture(record: Record, request: CaptureRequest): Promise<Capture> {
+  const entry = await recordOnce(record, {
     key: request.key,
     operation: 'capture',
     authorization_key: request.authorizationKey,
@@ -72,16 +92,10 @@ async function capture(journal: Database, request: CaptureRequest): Promise<Capt
   return { reference: entry.reference };
 }
 
-async function checkCanBeCaptured(journal: Database, request: CaptureRequest): Promise<void> {
-  const authorization = await findEntry(journal, request.authorizationKey);
-  if (!authorization?.approved) throw new GatewayRefusedRequest(`${request.authorizationKey} is not authorized`);
-  if (request.amount > authorization.amount || request.currency !== authorization.currency)
-    throw new GatewayRefusedRequest(`${request.key} asks for more than was authorized`);
-}
-
 /** The first request under a key decides; the same request again gets the same answer, another one is refused. */
-async function record(journal: Database, entry: Omit<JournalRow, 'reference'>): Promise<JournalRow> {
-  const recorded = await writeEntryOnce(journal, { ...entry, reference: newId() });
+async function recordOnce(record: Record, entry: Omit<JournalRow, 'reference'>): Promise<JournalRow> {
+  const recorded = await record({ ...entry, reference: newId() });
+  if (!recorded) throw new GatewayRefusedRequest(`${entry.authorization_key} is not authorized for as much`);
   if (recorded.request_digest !== entry.request_digest)
     throw new GatewayRefusedRequest(`${entry.key} was used before for another request`);
   return recorded;
@@ -89,5 +103,5 @@ async function record(journal: Database, entry: Omit<JournalRow, 'reference'>): 
 
 /** The journal is a book that people read: it must not hold payment tokens. */
 function digestOf(parts: readonly (string | number)[]): string {
-  return createHash('sha256').update(JSON.stringify(parts)).digest('base64url');
+  return hash('sha256', JSON.stringify(parts), 'base64url');
 }
