@@ -8,6 +8,7 @@ import { basketRoutes } from './modules/basket/basket.routes.ts';
 import { catalogRoutes } from './modules/catalog/catalog.routes.ts';
 import { checkoutRoutes } from './modules/checkout/checkout.routes.ts';
 import type { OrderWorker } from './modules/checkout/order-worker.ts';
+import { reservationStrategies } from './modules/checkout/reservation.ts';
 import { orderRoutes } from './modules/orders/orders.routes.ts';
 import type { Resources } from './resources.ts';
 
@@ -21,8 +22,9 @@ export type AppOptions = Readonly<{
 
 /** The HTTP application, not listening yet. */
 export async function buildApp({ resources, worker, findObstacle }: AppOptions): Promise<FastifyInstance> {
-  const { allowedOrigins, database, reader, notifications, logger, onError } = resources;
+  const { config, allowedOrigins, database, reader, notifications, logger, onError } = resources;
   const { currency, pageKeySecret, orderNumberKey } = resources.shop;
+  const onSplit = (error: unknown): void => onError(error as Error);
   const app = createServer({ logger, allowedOrigins });
   const refuseOtherMethods = answerEveryMethod(app);
   await app.register(swagger, describeApi());
@@ -30,7 +32,9 @@ export async function buildApp({ resources, worker, findObstacle }: AppOptions):
   healthRoutes(app, findObstacle);
   catalogRoutes(app, { reader, currency, pageKeySecret });
   basketRoutes(app, { database, currency });
-  checkoutRoutes(app, { database, reader, notifications, currency, orderNumberKey, worker, onError, waiting: 0 });
+  const acceptance = { currency, orderNumberKey };
+  const reserve = reservationStrategies[config.RESERVATION_STRATEGY]({ database, acceptance, onSplit });
+  checkoutRoutes(app, { reserve, reader, notifications, worker, onError, waiting: 0 });
   orderRoutes(app, reader);
   await referencePage(app);
 

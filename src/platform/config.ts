@@ -38,6 +38,11 @@ export const configSchema = Type.Object({
     default: 'all',
     description: '`web` serves HTTP, `worker` pays and settles orders, `all` does both in one process.',
   }),
+  RESERVATION_STRATEGY: Type.Union([Type.Literal('batched'), Type.Literal('atomic'), Type.Literal('pessimistic')], {
+    default: 'atomic',
+    description:
+      'How stock is reserved at checkout: `atomic` and `pessimistic` take one transaction per order, `batched` one for all that wait. `batched` is not finished: one row that is held for long holds up a whole batch.',
+  }),
   PAYMENT_GATEWAY: Type.Union([Type.Literal('simulated')], {
     default: 'simulated',
     description: 'Who takes the money. `simulated` takes none and keeps its own journal in the database.',

@@ -9,18 +9,28 @@ import {
   deferBeginCheckout,
   deferEndCheckout,
   deferPutBack,
+  deferTakeOut,
   type LineFacts,
-  lockBasketById,
-  lockBasketByToken,
+  lockBasketsById,
+  lockBasketsByToken,
   type RawLine,
   readLineFacts,
   readLines,
   readRawLines,
-  writeBasket,
-  writeLine,
+  type WrittenLine,
+  writeBaskets,
+  writeLines,
 } from './basket.sql.ts';
 
 export type Baskets = Readonly<{ database: Database; currency: string }>;
+
+/** What a shopper wants a line to be, in the basket that `token` opens, or in a new one with the ids of `made`. */
+type LineWish = Readonly<{
+  token: string | null;
+  productId: string;
+  quantity: number;
+  made: Readonly<{ id: string; token: string }>;
+}>;
 
 type BasketProduct = {
   id: string;
@@ -36,16 +46,16 @@ export type Basket = { products: BasketProduct[]; total_price: Money };
 export type WrittenBasket = Readonly<{ basket: Basket; newToken: string | null }>;
 
 /** A basket under its lock. `eventOffset` is where its stream of events ends. */
-export type LockedBasket = Readonly<{ id: string; liveOrderId: string | null; eventOffset: number }>;
+export type LockedBasket = Readonly<{ id: string; token: string; liveOrderId: string | null; eventOffset: number }>;
 
 /** So many of a product, and where the line stands among the others of its basket. */
-export type BasketLine = Readonly<{ productId: string; quantity: number; position: number }>;
+export type BasketLine = Readonly<{ basketId: string; productId: string; quantity: number; position: number }>;
 
 const mostLines = 100;
 
 /** The basket that `token` opens; an empty one when it opens none. */
 export async function getBasket(baskets: Baskets, token: string | null): Promise<Basket> {
-  const rows = token === null ? [] : await readLines(baskets.database, token);
+  const rows = token === null ? [] : await readLines(baskets.database, [token]);
   return toBasket(rows, baskets.currency);
 }
 
@@ -60,54 +70,102 @@ export async function setQuantity(
   quantity: number,
 ): Promise<Result<WrittenBasket>> {
   if (!isUuid(productId)) return productNotFound(productId);
-  return baskets.database.transaction(async (tx) => {
-    const basket = token === null ? undefined : await lockBasketByToken(tx, token);
-    const facts = await readLineFacts(tx, basket?.id ?? null, productId);
-    const refusal = refusalOf(facts, productId, quantity);
-    if (refusal) return refusal;
-    const written = basket && token !== null ? { id: basket.id, token } : await makeBasket(tx);
-    await writeLine(tx, written.id, productId, quantity);
-    const rows = await readLines(tx, written.token);
-    return accepted({ basket: toBasket(rows, baskets.currency), newToken: basket ? null : written.token });
+  const wish = { token, productId, quantity, made: { id: newId(), token: newId() } };
+  const [answer] = await baskets.database.transaction((tx) => setQuantities(tx, [wish], baskets.currency));
+  if (!answer) throw new Error('One write was not given one answer');
+  return answer;
+}
+
+/** No two of `wishes` may be of one basket. */
+async function setQuantities(tx: Tx, wishes: readonly LineWish[], currency: string): Promise<Result<WrittenBasket>[]> {
+  const tokens = wishes.flatMap((wish) => (wish.token === null ? [] : [wish.token]));
+  const baskets = tokens.length === 0 ? [] : await lockBasketsByToken(tx, tokens);
+  const idOf = new Map(baskets.map((basket) => [basket.token, basket.id]));
+  const places = wishes.map((wish) => ({ ...wish, basketId: (wish.token && idOf.get(wish.token)) || null }));
+  const facts = await readLineFacts(tx, places);
+  const verdicts = places.map((place, index) => verdictOn(place, facts[index]));
+  const written = verdicts.flatMap((verdict) => (verdict.ok ? [verdict.value] : []));
+  const rows = await writeAndRead(tx, written);
+  const linesOf = Map.groupBy(rows, (row) => row.token);
+  return verdicts.map((verdict) => {
+    if (!verdict.ok) return verdict;
+    const { token, isNew } = verdict.value;
+    return accepted({ basket: toBasket(linesOf.get(token) ?? [], currency), newToken: isNew ? token : null });
   });
 }
 
-/** Locks the basket that `token` opens, if it opens one. First in the global lock order. */
-export async function lockBasket(tx: Tx, token: string): Promise<LockedBasket | null> {
-  return lockedFrom(await lockBasketByToken(tx, token));
+type Place = LineWish & Readonly<{ basketId: string | null }>;
+type Writing = WrittenLine & Readonly<{ token: string; isNew: boolean }>;
+
+function verdictOn(place: Place, facts: LineFacts | undefined): Result<Writing> {
+  const { productId, quantity, made } = place;
+  const refusal = refusalOf(facts, productId, quantity);
+  if (refusal) return refusal;
+  return place.basketId === null || place.token === null
+    ? accepted({ basketId: made.id, token: made.token, isNew: true, productId, quantity })
+    : accepted({ basketId: place.basketId, token: place.token, isNew: false, productId, quantity });
 }
 
-/** Locks a basket that an order names. First in the global lock order. */
-export async function lockBasketOfOrder(tx: Tx, basketId: string): Promise<LockedBasket> {
-  const basket = lockedFrom(await lockBasketById(tx, basketId));
-  if (!basket) throw new Error(`Basket ${basketId} is named by an order but does not exist`);
-  return basket;
+async function writeAndRead(tx: Tx, written: readonly Writing[]): Promise<BasketLineRow[]> {
+  if (written.length === 0) return [];
+  const made = written.filter(({ isNew }) => isNew).map(({ basketId, token }) => ({ id: basketId, token }));
+  const tokens = written.map(({ token }) => token);
+  // Sent one behind the other without waiting: the connection keeps their order.
+  const [, , rows] = await Promise.all([writeBaskets(tx, made), writeLines(tx, written), readLines(tx, tokens)]);
+  return rows;
 }
 
-/** The lines of a locked basket, in the order first added. */
-export async function readBasketLines(tx: Tx, basketId: string): Promise<BasketLine[]> {
-  const rows = await readRawLines(tx, basketId);
-  return rows.map((row) => ({ productId: row.product_id, quantity: row.quantity, position: row.position }));
+/** Locks the baskets that `tokens` open. First in the global lock order. */
+export async function lockBaskets(tx: Tx, tokens: readonly string[]): Promise<LockedBasket[]> {
+  return (await lockBasketsByToken(tx, tokens)).map(lockedFrom);
 }
 
-/** In the commit of `tx`: `orderId` becomes the live order of the locked basket and takes the lines of `productIds`. */
-export function beginCheckout(tx: Tx, basketId: string, orderId: string, productIds: readonly string[]): void {
-  deferBeginCheckout(tx, basketId, orderId, productIds);
+/** Locks baskets that orders name. First in the global lock order. */
+export async function lockBasketsOfOrders(tx: Tx, basketIds: readonly string[]): Promise<LockedBasket[]> {
+  return (await lockBasketsById(tx, basketIds)).map(lockedFrom);
 }
 
-/** In the commit of `tx`: the locked basket is free to check out again, its stream ends at `eventOffset`. */
-export function endCheckout(tx: Tx, basketId: string, eventOffset: number): void {
-  deferEndCheckout(tx, basketId, eventOffset);
-}
-
-/** In the commit of `tx`: lines of a failed checkout join what the shopper has put in since, up to the caps. */
-export function putBackLines(tx: Tx, basketId: string, lines: readonly BasketLine[]): void {
-  const rows: RawLine[] = lines.map((line) => ({
-    product_id: line.productId,
-    quantity: line.quantity,
-    position: line.position,
+/** The lines of locked baskets, each basket's in the order first added. */
+export async function readBasketLines(tx: Tx, basketIds: readonly string[]): Promise<BasketLine[]> {
+  const rows = await readRawLines(tx, basketIds);
+  return rows.map((row) => ({
+    basketId: row.basket_id,
+    productId: row.product_id,
+    quantity: row.quantity,
+    position: row.position,
   }));
-  deferPutBack(tx, basketId, rows);
+}
+
+/** In the commit of `tx`: each order becomes the live one of its locked basket, and `sold` leave their baskets. */
+export function beginCheckouts(
+  tx: Tx,
+  orders: readonly Readonly<{ id: string; basketId: string }>[],
+  sold: readonly BasketLine[],
+): void {
+  deferTakeOut(tx, sold.map(toRow));
+  deferBeginCheckout(
+    tx,
+    orders.map((order) => order.basketId),
+    orders.map((order) => order.id),
+  );
+}
+
+/** In the commit of `tx`: the locked baskets are free to check out again, their streams end at their `offset`. */
+export function endCheckouts(tx: Tx, ended: readonly Readonly<{ basketId: string; offset: number }>[]): void {
+  deferEndCheckout(
+    tx,
+    ended.map(({ basketId }) => basketId),
+    ended.map(({ offset }) => offset),
+  );
+}
+
+/** In the commit of `tx`: lines of failed checkouts join what the shopper has put in since, up to the caps. */
+export function putBackLines(tx: Tx, lines: readonly BasketLine[]): void {
+  deferPutBack(tx, lines.map(toRow));
+}
+
+function toRow(line: BasketLine): RawLine {
+  return { basket_id: line.basketId, product_id: line.productId, quantity: line.quantity, position: line.position };
 }
 
 /** A line may always be taken out, even one whose product is not on sale any more. */
@@ -121,19 +179,13 @@ function refusalOf(
   if (quantity === 0) return null;
   if (facts.max_per_order !== null && quantity > facts.max_per_order)
     return refused('unprocessable', `Quantity must be less than or equal to ${facts.max_per_order}`);
-  if (quantity > facts.sellable) return refused('unprocessable', 'Quantity exceeds available stock.');
+  if (quantity > (facts.sellable ?? 0)) return refused('unprocessable', 'Quantity exceeds available stock.');
   if (!facts.in_basket && facts.line_count >= mostLines) return refused('unprocessable', 'Basket is full');
   return null;
 }
 
-async function makeBasket(tx: Tx): Promise<{ id: string; token: string }> {
-  const made = { id: newId(), token: newId() };
-  await writeBasket(tx, made.id, made.token);
-  return made;
-}
-
-function lockedFrom(row: BasketRow | undefined): LockedBasket | null {
-  return row ? { id: row.id, liveOrderId: row.live_order_id, eventOffset: row.last_event_offset } : null;
+function lockedFrom(row: BasketRow): LockedBasket {
+  return { id: row.id, token: row.token, liveOrderId: row.live_order_id, eventOffset: row.last_event_offset };
 }
 
 function toBasket(rows: readonly BasketLineRow[], currency: string): Basket {

@@ -1,8 +1,9 @@
 import { type Reader, sql, type Tx } from '../../platform/db.ts';
 
-export type BasketRow = { id: string; live_order_id: string | null; last_event_offset: number };
+export type BasketRow = { id: string; token: string; live_order_id: string | null; last_event_offset: number };
 
 export type BasketLineRow = {
+  token: string;
   product_id: string;
   name: string;
   description: string;
@@ -11,89 +12,103 @@ export type BasketLineRow = {
   available: boolean;
 };
 
-/** All that decides whether a line may be written. */
+/** All that decides whether a line may be written; null columns where there is no such product. */
 export type LineFacts = {
-  on_sale: boolean;
+  on_sale: boolean | null;
   max_per_order: number | null;
-  sellable: number;
+  sellable: number | null;
   line_count: number;
   in_basket: boolean;
 };
 
-export type RawLine = { product_id: string; quantity: number; position: number };
+/** A line as it is to be: 0 takes it out. */
+export type WrittenLine = Readonly<{ basketId: string; productId: string; quantity: number }>;
+
+export type RawLine = { basket_id: string; product_id: string; quantity: number; position: number };
 
 /** A basket that nobody touches for so long may be purged. */
 const keptFor = `interval '90 days'`;
 
 const selectLines = sql(
   'basket.lines',
-  `SELECT l.product_id, p.name, p.description, p.price_cents, l.quantity,
+  `SELECT b.token, l.product_id, p.name, p.description, p.price_cents, l.quantity,
           s.sellable >= l.quantity AND p.archived_at IS NULL AS available
      FROM baskets b
      JOIN basket_lines l ON l.basket_id = b.id
      JOIN products p ON p.id = l.product_id
      JOIN stock s ON s.product_id = l.product_id
-    WHERE b.token = $1
+    WHERE b.token = ANY ($1::uuid[])
     ORDER BY l.position`,
 );
 
 const lockByToken = sql(
   'basket.lock_by_token',
-  'SELECT id, live_order_id, last_event_offset FROM baskets WHERE token = $1 FOR NO KEY UPDATE',
+  `SELECT id, token, live_order_id, last_event_offset FROM baskets
+    WHERE token = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE`,
 );
 
 const lockById = sql(
   'basket.lock_by_id',
-  'SELECT id, live_order_id, last_event_offset FROM baskets WHERE id = $1 FOR NO KEY UPDATE',
+  `SELECT id, token, live_order_id, last_event_offset FROM baskets
+    WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE`,
 );
 
 const selectLineFacts = sql(
   'basket.line_facts',
-  `SELECT p.archived_at IS NULL AS on_sale, p.max_per_order, s.sellable,
-          (SELECT count(*) FROM basket_lines WHERE basket_id = $1) AS line_count,
-          EXISTS (SELECT FROM basket_lines WHERE basket_id = $1 AND product_id = $2) AS in_basket
-     FROM products p JOIN stock s ON s.product_id = p.id
-    WHERE p.id = $2`,
+  `SELECT p.archived_at IS NULL AND p.id IS NOT NULL AS on_sale, p.max_per_order, s.sellable,
+          (SELECT count(*) FROM basket_lines l WHERE l.basket_id = wanted.basket_id) AS line_count,
+          EXISTS (SELECT FROM basket_lines l
+                   WHERE l.basket_id = wanted.basket_id AND l.product_id = wanted.product_id) AS in_basket
+     FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS wanted (basket_id, product_id, place)
+     LEFT JOIN products p ON p.id = wanted.product_id
+     LEFT JOIN stock s ON s.product_id = p.id
+    ORDER BY wanted.place`,
 );
 
-const insertBasket = sql(
+const insertBaskets = sql(
   'basket.insert',
-  `INSERT INTO baskets (id, token, expires_at) VALUES ($1, $2, clock_timestamp() + ${keptFor})`,
+  `INSERT INTO baskets (id, token, expires_at)
+   SELECT made.id, made.token, clock_timestamp() + ${keptFor} FROM unnest($1::uuid[], $2::uuid[]) AS made (id, token)`,
 );
 
-const upsertLine = sql(
-  'basket.upsert_line',
-  `INSERT INTO basket_lines (basket_id, product_id, quantity) VALUES ($1, $2, $3)
+const upsertLines = sql(
+  'basket.upsert_lines',
+  `INSERT INTO basket_lines (basket_id, product_id, quantity)
+   SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::integer[])
    ON CONFLICT (basket_id, product_id) DO UPDATE SET quantity = excluded.quantity`,
 );
-
-const deleteLine = sql('basket.delete_line', 'DELETE FROM basket_lines WHERE basket_id = $1 AND product_id = $2');
 
 /** Once a day is enough to keep a basket that is in use. */
 const postponeExpiry = sql(
   'basket.postpone_expiry',
   `UPDATE baskets SET expires_at = clock_timestamp() + ${keptFor}
-    WHERE id = $1 AND expires_at < clock_timestamp() + ${keptFor} - interval '1 day'`,
+    WHERE id = ANY ($1::uuid[]) AND expires_at < clock_timestamp() + ${keptFor} - interval '1 day'`,
 );
 
 const selectRawLines = sql(
   'basket.raw_lines',
-  'SELECT product_id, quantity, position FROM basket_lines WHERE basket_id = $1 ORDER BY position',
+  `SELECT basket_id, product_id, quantity, position FROM basket_lines
+    WHERE basket_id = ANY ($1::uuid[]) ORDER BY position`,
 );
 
 const takeOutLines = sql(
   'basket.take_out_lines',
-  'DELETE FROM basket_lines WHERE basket_id = $1 AND product_id = ANY ($2::uuid[])',
+  `DELETE FROM basket_lines l USING unnest($1::uuid[], $2::uuid[]) AS sold (basket_id, product_id)
+    WHERE l.basket_id = sold.basket_id AND l.product_id = sold.product_id`,
 );
 
 const beginCheckout = sql(
   'basket.begin_checkout',
-  'UPDATE baskets SET live_order_id = $2, latest_order_id = $2 WHERE id = $1',
+  `UPDATE baskets b SET live_order_id = begun.order_id, latest_order_id = begun.order_id
+     FROM unnest($1::uuid[], $2::uuid[]) AS begun (basket_id, order_id)
+    WHERE b.id = begun.basket_id`,
 );
 
 const endCheckout = sql(
   'basket.end_checkout',
-  'UPDATE baskets SET live_order_id = NULL, last_event_offset = $2 WHERE id = $1',
+  `UPDATE baskets b SET live_order_id = NULL, last_event_offset = ended.event_offset
+     FROM unnest($1::uuid[], $2::bigint[]) AS ended (basket_id, event_offset)
+    WHERE b.id = ended.basket_id`,
 );
 
 /**
@@ -102,83 +117,97 @@ const endCheckout = sql(
  */
 const putBackLines = sql(
   'basket.put_back_lines',
-  `INSERT INTO basket_lines (basket_id, product_id, quantity, position)
-   SELECT $1, back.product_id, least(back.quantity + coalesce(l.quantity, 0), 10000, p.max_per_order),
-          least(back.position, l.position)
-     FROM (SELECT *, count(*) FILTER (WHERE NOT in_basket) OVER (ORDER BY position) AS new_lines
-             FROM (SELECT b.*, EXISTS (SELECT FROM basket_lines
-                                        WHERE basket_id = $1 AND product_id = b.product_id) AS in_basket
-                     FROM unnest($2::uuid[], $3::integer[], $4::bigint[]) AS b (product_id, quantity, position)
-                     JOIN products q ON q.id = b.product_id AND q.archived_at IS NULL) AS known) AS back
-     JOIN products p ON p.id = back.product_id
-     LEFT JOIN basket_lines l ON l.basket_id = $1 AND l.product_id = back.product_id
-    WHERE back.in_basket OR back.new_lines <= 100 - (SELECT count(*) FROM basket_lines WHERE basket_id = $1)
-    ORDER BY back.product_id
+  `WITH back AS (
+     SELECT b.*, l.quantity AS present, l.position AS present_position, p.max_per_order
+       FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::bigint[]) AS b (basket_id, product_id, quantity, position)
+       JOIN products p ON p.id = b.product_id AND p.archived_at IS NULL
+       LEFT JOIN basket_lines l ON l.basket_id = b.basket_id AND l.product_id = b.product_id),
+   ranked AS (
+     SELECT *, count(*) FILTER (WHERE present IS NULL) OVER (PARTITION BY basket_id ORDER BY position) AS new_lines
+       FROM back)
+   INSERT INTO basket_lines (basket_id, product_id, quantity, position)
+   SELECT basket_id, product_id, least(quantity + coalesce(present, 0), 10000, max_per_order),
+          least(position, present_position)
+     FROM ranked
+    WHERE present IS NOT NULL
+       OR new_lines <= 100 - (SELECT count(*) FROM basket_lines l WHERE l.basket_id = ranked.basket_id)
+    ORDER BY product_id
    ON CONFLICT (basket_id, product_id)
    DO UPDATE SET quantity = excluded.quantity, position = excluded.position`,
 );
 
-/** The lines of the basket with that token, in the order first added; none when there is no such basket. */
-export function readLines(reader: Reader, token: string): Promise<BasketLineRow[]> {
-  return reader.query(selectLines, [token]);
+/** The lines of the baskets with those tokens, each basket's in the order first added. */
+export function readLines(reader: Reader, tokens: readonly string[]): Promise<BasketLineRow[]> {
+  return reader.query(selectLines, [tokens]);
 }
 
-/** Locks the basket with that token. */
-export async function lockBasketByToken(tx: Tx, token: string): Promise<BasketRow | undefined> {
-  const [row] = await tx.query<BasketRow>(lockByToken, [token]);
-  return row;
+/** Locks the baskets with those tokens, in the order of their ids. */
+export function lockBasketsByToken(tx: Tx, tokens: readonly string[]): Promise<BasketRow[]> {
+  return tx.query(lockByToken, [tokens]);
 }
 
-/** Locks the basket with that id. */
-export async function lockBasketById(tx: Tx, id: string): Promise<BasketRow | undefined> {
-  const [row] = await tx.query<BasketRow>(lockById, [id]);
-  return row;
+/** Locks the baskets with those ids, in their order. */
+export function lockBasketsById(tx: Tx, ids: readonly string[]): Promise<BasketRow[]> {
+  return tx.query(lockById, [ids]);
 }
 
-/** What decides about a line of `productId` in the basket `basketId` (null: one still to be made). */
-export async function readLineFacts(
+/** What decides about each line, in their order; `basketId` is null for a basket still to be made. */
+export function readLineFacts(
   tx: Tx,
-  basketId: string | null,
-  productId: string,
-): Promise<LineFacts | undefined> {
-  const [row] = await tx.query<LineFacts>(selectLineFacts, [basketId, productId]);
-  return row;
+  wanted: readonly Readonly<{ basketId: string | null; productId: string }>[],
+): Promise<LineFacts[]> {
+  return tx.query(selectLineFacts, [wanted.map((line) => line.basketId), wanted.map((line) => line.productId)]);
 }
 
-/** Makes an empty basket. */
-export async function writeBasket(tx: Tx, id: string, token: string): Promise<void> {
-  await tx.query(insertBasket, [id, token]);
+/** Makes empty baskets. */
+export async function writeBaskets(tx: Tx, baskets: readonly Readonly<{ id: string; token: string }>[]): Promise<void> {
+  if (baskets.length === 0) return;
+  await tx.query(insertBaskets, [baskets.map((basket) => basket.id), baskets.map((basket) => basket.token)]);
 }
 
-/** Sets the quantity of a line, or removes the line when it is 0, and keeps the basket from expiring. */
-export async function writeLine(tx: Tx, basketId: string, productId: string, quantity: number): Promise<void> {
-  const written =
-    quantity === 0
-      ? tx.query(deleteLine, [basketId, productId])
-      : tx.query(upsertLine, [basketId, productId, quantity]);
-  await Promise.all([written, tx.query(postponeExpiry, [basketId])]);
+/** Sets lines of locked baskets, or takes them out, and keeps those baskets from expiring. */
+export async function writeLines(tx: Tx, lines: readonly WrittenLine[]): Promise<void> {
+  const set = lines.filter((line) => line.quantity > 0);
+  const out = lines.filter((line) => line.quantity === 0);
+  await Promise.all([
+    set.length > 0 && tx.query(upsertLines, [basketsOf(set), productsOf(set), set.map((line) => line.quantity)]),
+    out.length > 0 && tx.query(takeOutLines, [basketsOf(out), productsOf(out)]),
+    tx.query(postponeExpiry, [basketsOf(lines)]),
+  ]);
 }
 
-/** The lines of a locked basket as they stand, in the order first added. */
-export function readRawLines(tx: Tx, basketId: string): Promise<RawLine[]> {
-  return tx.query(selectRawLines, [basketId]);
+function basketsOf(lines: readonly WrittenLine[]): string[] {
+  return lines.map((line) => line.basketId);
 }
 
-/** With COMMIT: the lines of these products leave the basket, and `orderId` becomes its live order. */
-export function deferBeginCheckout(tx: Tx, basketId: string, orderId: string, productIds: readonly string[]): void {
-  tx.defer(takeOutLines, [basketId, productIds]);
-  tx.defer(beginCheckout, [basketId, orderId]);
+function productsOf(lines: readonly WrittenLine[]): string[] {
+  return lines.map((line) => line.productId);
 }
 
-/** With COMMIT: the basket has no live order any more, and its stream ends at `eventOffset`. */
-export function deferEndCheckout(tx: Tx, basketId: string, eventOffset: number): void {
-  tx.defer(endCheckout, [basketId, eventOffset]);
+/** The lines of locked baskets as they stand, each basket's in the order first added. */
+export function readRawLines(tx: Tx, basketIds: readonly string[]): Promise<RawLine[]> {
+  return tx.query(selectRawLines, [basketIds]);
 }
 
-/** With COMMIT: the lines are added to what the basket holds by then. */
-export function deferPutBack(tx: Tx, basketId: string, lines: readonly RawLine[]): void {
+/** With COMMIT: these lines leave their baskets. */
+export function deferTakeOut(tx: Tx, lines: readonly Pick<RawLine, 'basket_id' | 'product_id'>[]): void {
+  tx.defer(takeOutLines, [lines.map((line) => line.basket_id), lines.map((line) => line.product_id)]);
+}
+
+/** With COMMIT: each order becomes the live one of its basket. */
+export function deferBeginCheckout(tx: Tx, basketIds: readonly string[], orderIds: readonly string[]): void {
+  tx.defer(beginCheckout, [basketIds, orderIds]);
+}
+
+/** With COMMIT: these baskets have no live order any more, and their streams end at these offsets. */
+export function deferEndCheckout(tx: Tx, basketIds: readonly string[], eventOffsets: readonly number[]): void {
+  tx.defer(endCheckout, [basketIds, eventOffsets]);
+}
+
+/** With COMMIT: the lines are added to what their baskets hold by then. */
+export function deferPutBack(tx: Tx, lines: readonly RawLine[]): void {
   tx.defer(putBackLines, [
-    basketId,
+    lines.map((line) => line.basket_id),
     lines.map((line) => line.product_id),
     lines.map((line) => line.quantity),
     lines.map((line) => line.position),

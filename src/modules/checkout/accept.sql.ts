@@ -3,8 +3,6 @@ import type { Owner } from './lease.sql.ts';
 
 export type ProductFacts = {
   id: string;
-  name: string;
-  description: string;
   price_cents: number;
   max_per_order: number | null;
   on_sale: boolean;
@@ -20,49 +18,61 @@ export type NewOrder = Readonly<{
   holdSeconds: number;
   owner: Owner | null;
   email: string;
+  /** JSON. */
   address: string;
   paymentToken: string;
   lines: readonly NewOrderLine[];
 }>;
 
-export type NewOrderLine = Readonly<{
+type NewOrderLine = Readonly<{
+  orderId: string;
+  /** From 1, in the order of the basket. */
+  place: number;
   productId: string;
   basketPosition: number;
   quantity: number;
   unitPrice: number;
-  name: string;
-  description: string;
 }>;
 
 const selectProducts = sql(
   'accept.products',
-  `SELECT id, name, description, price_cents, max_per_order, archived_at IS NULL AS on_sale
+  `SELECT id, price_cents, max_per_order, archived_at IS NULL AS on_sale
      FROM products WHERE id = ANY ($1::uuid[])`,
 );
 
-const drawNumber = sql('accept.draw_number', `SELECT nextval('order_numbers') AS sequence`);
-
-const insertOrder = sql(
-  'accept.insert_order',
-  `INSERT INTO orders (id, number, basket_id, currency, items_total, total) VALUES ($1, $2, $3, $4, $5, $5)`,
+const drawNumbers = sql(
+  'accept.draw_numbers',
+  `SELECT nextval('order_numbers') AS sequence FROM generate_series(1, $1)`,
 );
 
-const insertState = sql(
-  'accept.insert_state',
+const insertOrders = sql(
+  'accept.insert_orders',
+  `INSERT INTO orders (id, number, basket_id, currency, items_total, total)
+   SELECT o.id, o.number, o.basket_id, o.currency, o.total, o.total
+     FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::bigint[]) AS o (id, number, basket_id, currency, total)`,
+);
+
+const insertStates = sql(
+  'accept.insert_states',
   `INSERT INTO order_states (order_id, worker_id, worker_epoch, hold_until)
-   VALUES ($1, $2, $3, clock_timestamp() + $4::integer * interval '1 second')`,
+   SELECT s.order_id, s.worker_id, s.worker_epoch, clock_timestamp() + s.hold_seconds * interval '1 second'
+     FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::integer[]) AS s (order_id, worker_id, worker_epoch, hold_seconds)`,
 );
 
-const insertContact = sql(
-  'accept.insert_contact',
-  `INSERT INTO order_contacts (order_id, email, address, payment_token) VALUES ($1, $2, $3, $4)`,
+const insertContacts = sql(
+  'accept.insert_contacts',
+  `INSERT INTO order_contacts (order_id, email, address, payment_token)
+   SELECT * FROM unnest($1::uuid[], $2::text[], $3::jsonb[], $4::text[])`,
 );
 
+/** Name and description come from the product itself: they need not travel out and in again. */
 const insertLines = sql(
   'accept.insert_lines',
   `INSERT INTO order_lines (order_id, position, product_id, basket_position, quantity, unit_price, name, description)
-   SELECT $1, row_number() OVER (), line.*
-     FROM unnest($2::uuid[], $3::bigint[], $4::integer[], $5::bigint[], $6::text[], $7::text[]) AS line`,
+   SELECT l.order_id, l.place, l.product_id, l.basket_position, l.quantity, l.unit_price, p.name, p.description
+     FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::bigint[], $5::integer[], $6::bigint[])
+            AS l (order_id, place, product_id, basket_position, quantity, unit_price)
+     JOIN products p ON p.id = l.product_id`,
 );
 
 /** What the products are and cost now. Read after their stock is locked, so that no import is in between. */
@@ -71,26 +81,41 @@ export async function readProducts(tx: Tx, productIds: readonly string[]): Promi
   return new Map(rows.map((row) => [row.id, row]));
 }
 
-/** The next value of the sequence behind order numbers. Gaps are harmless. */
-export async function drawOrderSequence(tx: Tx): Promise<number> {
-  const [row] = await tx.query<{ sequence: number }>(drawNumber);
-  if (!row) throw new Error('The sequence order_numbers gave no value');
-  return row.sequence;
+/** The next `count` values of the sequence behind order numbers. Gaps are harmless. */
+export async function drawOrderSequences(tx: Tx, count: number): Promise<number[]> {
+  const rows = await tx.query<{ sequence: number }>(drawNumbers, [count]);
+  return rows.map((row) => row.sequence);
 }
 
-/** Writes an accepted order and all that belongs to it, with COMMIT. */
-export function deferOrder(tx: Tx, order: NewOrder): void {
-  const { lines } = order;
-  tx.defer(insertOrder, [order.id, order.number, order.basketId, order.currency, order.total]);
-  tx.defer(insertState, [order.id, order.owner?.workerId ?? null, order.owner?.epoch ?? null, order.holdSeconds]);
-  tx.defer(insertContact, [order.id, order.email, order.address, order.paymentToken]);
+/** Writes accepted orders and all that belongs to them, with COMMIT. */
+export function deferOrders(tx: Tx, orders: readonly NewOrder[]): void {
+  const ids = orders.map((order) => order.id);
+  const lines = orders.flatMap((order) => order.lines);
+  tx.defer(insertOrders, [
+    ids,
+    orders.map((order) => order.number),
+    orders.map((order) => order.basketId),
+    orders.map((order) => order.currency),
+    orders.map((order) => order.total),
+  ]);
+  tx.defer(insertStates, [
+    ids,
+    orders.map((order) => order.owner?.workerId ?? null),
+    orders.map((order) => order.owner?.epoch ?? null),
+    orders.map((order) => order.holdSeconds),
+  ]);
+  tx.defer(insertContacts, [
+    ids,
+    orders.map((order) => order.email),
+    orders.map((order) => order.address),
+    orders.map((order) => order.paymentToken),
+  ]);
   tx.defer(insertLines, [
-    order.id,
+    lines.map((line) => line.orderId),
+    lines.map((line) => line.place),
     lines.map((line) => line.productId),
     lines.map((line) => line.basketPosition),
     lines.map((line) => line.quantity),
     lines.map((line) => line.unitPrice),
-    lines.map((line) => line.name),
-    lines.map((line) => line.description),
   ]);
 }

@@ -1,16 +1,15 @@
-import type { Database, Tx } from '../../platform/db.ts';
-import { newId } from '../../shared/ids.ts';
+import type { Tx } from '../../platform/db.ts';
 import { orderNumbers } from '../../shared/order-number.ts';
 import { accepted, type Result, refused } from '../../shared/refusal.ts';
 import {
   type BasketLine,
-  beginCheckout,
+  beginCheckouts,
   type LockedBasket,
-  lockBasket,
+  lockBaskets,
   readBasketLines,
 } from '../basket/basket.service.ts';
-import { lockStock, takeStock } from '../inventory/inventory.service.ts';
-import { deferOrder, drawOrderSequence, type NewOrderLine, type ProductFacts, readProducts } from './accept.sql.ts';
+import { lockStock } from '../inventory/inventory.service.ts';
+import { deferOrders, drawOrderSequences, type NewOrder, type ProductFacts, readProducts } from './accept.sql.ts';
 import { allocate, type CheckoutRequest, type Decision } from './allocation.ts';
 import type { Owner } from './lease.sql.ts';
 
@@ -36,6 +35,9 @@ export type Checkout = Readonly<{
   expectedTotal: number | null;
 }>;
 
+/** A checkout of a known token, with all that must be settled before it is sent: its order's id and its owner. */
+export type PlannedOrder = Readonly<{ id: string; owner: Owner | null; token: string; checkout: Checkout }>;
+
 /** An order that has been accepted and is still to be paid. `total` in minor units. */
 export type AcceptedOrder = Readonly<{
   orderId: string;
@@ -49,7 +51,15 @@ export type AcceptedOrder = Readonly<{
   currency: string;
 }>;
 
-type Acceptance = Readonly<{ currency: string; orderNumberKey: Buffer; owner: Owner | null }>;
+/** Decides on checkouts and takes what they are sold, given what is sellable of their locked products. */
+export type TakeStock = (
+  tx: Tx,
+  requests: readonly CheckoutRequest[],
+  sellable: ReadonlyMap<string, number>,
+) => Promise<readonly Decision[]>;
+
+/** What is the same for every order of the shop. */
+export type Acceptance = Readonly<{ currency: string; orderNumberKey: Buffer }>;
 
 const refusals = {
   total_changed: refused('conflict', 'Total has changed'),
@@ -58,38 +68,69 @@ const refusals = {
 };
 const alreadyProcessing = refused('conflict', 'Checkout is already being processed');
 
+/** What is decided about a checkout that names no basket: as about an empty one. */
+export function refuseWithoutBasket(checkout: Checkout): Result<AcceptedOrder> {
+  const { fulfilment, expectedTotal } = checkout;
+  const [decision] = allocate([{ lines: [], fulfilment, expectedTotal }], new Map());
+  return decision?.verdict === 'total_changed' ? refusals.total_changed : refusals.nothing_sellable;
+}
+
 /**
- * Turns a basket into an order in one commit: the order with its lines, the stock taken for it, the lines out of the
- * basket. Strategy `atomic`: one transaction per order, its stock rows locked in the order of their ids.
+ * Turns baskets into orders, in the commit of `tx`: orders with their lines, the stock taken for them, the lines out of
+ * the baskets. Decides in the order of `planned`, as if one came after the other; answers each. No two may be of one basket.
  */
-export function acceptCheckout(
-  database: Database,
+export async function acceptOrders(
+  tx: Tx,
   acceptance: Acceptance,
-  checkout: Checkout,
-): Promise<Result<AcceptedOrder>> {
-  return database.transaction(async (tx) => {
-    const basket = checkout.token === null ? null : await lockBasket(tx, checkout.token);
-    if (basket?.liveOrderId) return alreadyProcessing;
-    const lines = basket ? await readBasketLines(tx, basket.id) : [];
-    const productIds = lines.map((line) => line.productId);
-    const sellable = await lockStock(tx, productIds);
-    const [products, sequence] = await Promise.all([readProducts(tx, productIds), drawOrderSequence(tx)]);
-    const decision = decideOne(checkout, lines, products, sellable);
-    if (decision.verdict !== 'sold') return refusals[decision.verdict];
-    if (!basket) throw new Error('A checkout without a basket was decided as sold');
-    return accepted(writeOrder(tx, { acceptance, checkout, basket, lines, products, sequence, decision }));
+  takeFor: TakeStock,
+  planned: readonly PlannedOrder[],
+): Promise<Result<AcceptedOrder>[]> {
+  const baskets = await lockBaskets(
+    tx,
+    planned.map((order) => order.token),
+  );
+  const free = baskets.filter((basket) => basket.liveOrderId === null);
+  const lines = await readBasketLines(
+    tx,
+    free.map((basket) => basket.id),
+  );
+  const productIds = [...new Set(lines.map((line) => line.productId))];
+  const sellable = await lockStock(tx, productIds);
+  const [products, sequences] = await Promise.all([
+    readProducts(tx, productIds),
+    drawOrderSequences(tx, planned.length),
+  ]);
+  const candidates = candidatesOf(planned, baskets, lines);
+  const open = candidates.filter((candidate) => !candidate.basket?.liveOrderId);
+  const requests = open.map((candidate) => requestOf(candidate, products));
+  const decisions = await takeFor(tx, requests, sellable);
+  const sales = salesOf(open, decisions, products);
+  writeSales(tx, acceptance, sales, sequences);
+  return answersTo(candidates, open, decisions, acceptance.currency);
+}
+
+type Candidate = Readonly<{ order: PlannedOrder; basket: LockedBasket | undefined; lines: readonly BasketLine[] }>;
+type Sale = Readonly<{ order: PlannedOrder; basket: LockedBasket; lines: readonly PricedLine[]; total: number }>;
+type PricedLine = BasketLine & Readonly<{ unitPrice: number }>;
+
+function candidatesOf(
+  planned: readonly PlannedOrder[],
+  baskets: readonly LockedBasket[],
+  lines: readonly BasketLine[],
+): Candidate[] {
+  const basketOf = new Map(baskets.map((basket) => [basket.token, basket]));
+  const linesOf = Map.groupBy(lines, (line) => line.basketId);
+  return planned.map((order) => {
+    const basket = basketOf.get(order.token);
+    return { order, basket, lines: (basket && linesOf.get(basket.id)) ?? [] };
   });
 }
 
-function decideOne(
-  checkout: Checkout,
-  lines: readonly BasketLine[],
-  products: ReadonlyMap<string, ProductFacts>,
-  sellable: ReadonlyMap<string, number>,
-): Decision {
-  const request: CheckoutRequest = {
-    fulfilment: checkout.fulfilment,
-    expectedTotal: checkout.expectedTotal,
+function requestOf({ order, lines }: Candidate, products: ReadonlyMap<string, ProductFacts>): CheckoutRequest {
+  const { fulfilment, expectedTotal } = order.checkout;
+  return {
+    fulfilment,
+    expectedTotal,
     lines: lines.map((line) => {
       const product = factsOf(products, line);
       return {
@@ -101,61 +142,83 @@ function decideOne(
       };
     }),
   };
-  const [decision] = allocate([request], sellable);
-  if (!decision) throw new Error('One request was not given one decision');
-  return decision;
 }
 
-type Sale = Readonly<{
-  acceptance: Acceptance;
-  checkout: Checkout;
-  basket: LockedBasket;
-  lines: readonly BasketLine[];
-  products: ReadonlyMap<string, ProductFacts>;
-  sequence: number;
-  decision: Extract<Decision, { verdict: 'sold' }>;
-}>;
+function salesOf(
+  open: readonly Candidate[],
+  decisions: readonly Decision[],
+  products: ReadonlyMap<string, ProductFacts>,
+): Sale[] {
+  return open.flatMap(({ order, basket, lines }, index) => {
+    const decision = decisions[index];
+    if (decision?.verdict !== 'sold' || !basket) return [];
+    const isSold = new Set(decision.productIds);
+    const sold = lines
+      .filter((line) => isSold.has(line.productId))
+      .map((line) => ({ ...line, unitPrice: factsOf(products, line).price_cents }));
+    return [{ order, basket, lines: sold, total: decision.total }];
+  });
+}
 
-function writeOrder(tx: Tx, sale: Sale): AcceptedOrder {
-  const { acceptance, basket, checkout, decision } = sale;
-  const isSold = new Set(decision.productIds);
-  const sold = sale.lines.filter((line) => isSold.has(line.productId));
-  const orderId = newId();
-  takeStock(tx, sold);
-  deferOrder(tx, {
-    id: orderId,
-    number: orderNumbers([sale.sequence], acceptance.orderNumberKey).join(),
+function writeSales(tx: Tx, acceptance: Acceptance, sales: readonly Sale[], sequences: readonly number[]): void {
+  if (sales.length === 0) return;
+  const sold = sales.flatMap((sale) => sale.lines);
+  const numbers = orderNumbers(sequences.slice(0, sales.length), acceptance.orderNumberKey);
+  const orders = sales.map((sale, index) => newOrder(acceptance, sale, numbers[index] ?? ''));
+  deferOrders(tx, orders);
+  beginCheckouts(tx, orders, sold);
+}
+
+function newOrder(acceptance: Acceptance, { order, basket, lines, total }: Sale, number: string): NewOrder {
+  const { checkout } = order;
+  return {
+    id: order.id,
+    number,
     basketId: basket.id,
     currency: acceptance.currency,
-    total: decision.total,
+    total,
     holdSeconds,
-    owner: acceptance.owner,
+    owner: order.owner,
     email: checkout.email,
     address: JSON.stringify(checkout.address),
     paymentToken: checkout.paymentToken,
-    lines: sold.map((line) => orderLine(line, factsOf(sale.products, line))),
-  });
-  beginCheckout(tx, basket.id, orderId, decision.productIds);
-  return {
-    orderId,
-    basketId: basket.id,
-    eventOffset: basket.eventOffset,
-    owner: acceptance.owner,
-    attempt: 1,
-    paymentToken: checkout.paymentToken,
-    total: decision.total,
-    currency: acceptance.currency,
+    lines: lines.map((line, index) => ({
+      orderId: order.id,
+      place: index + 1,
+      productId: line.productId,
+      basketPosition: line.position,
+      quantity: line.quantity,
+      unitPrice: line.unitPrice,
+    })),
   };
 }
 
-function orderLine(line: BasketLine, product: ProductFacts): NewOrderLine {
+function answersTo(
+  candidates: readonly Candidate[],
+  open: readonly Candidate[],
+  decisions: readonly Decision[],
+  currency: string,
+): Result<AcceptedOrder>[] {
+  const decisionOn = new Map(open.map((candidate, index) => [candidate, decisions[index]]));
+  return candidates.map((candidate) => {
+    const decision = decisionOn.get(candidate);
+    if (!decision) return alreadyProcessing;
+    if (decision.verdict !== 'sold') return refusals[decision.verdict];
+    return accepted(acceptedOrder(candidate, decision.total, currency));
+  });
+}
+
+function acceptedOrder({ order, basket }: Candidate, total: number, currency: string): AcceptedOrder {
+  if (!basket) throw new Error('A checkout without a basket was decided as sold');
   return {
-    productId: line.productId,
-    basketPosition: line.position,
-    quantity: line.quantity,
-    unitPrice: product.price_cents,
-    name: product.name,
-    description: product.description,
+    orderId: order.id,
+    basketId: basket.id,
+    eventOffset: basket.eventOffset,
+    owner: order.owner,
+    attempt: 1,
+    paymentToken: order.checkout.paymentToken,
+    total,
+    currency,
   };
 }
 

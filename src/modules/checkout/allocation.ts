@@ -42,9 +42,12 @@ function decide(request: CheckoutRequest, left: ReadonlyMap<string, number>): De
 }
 
 /** A line above its product's limit counts as short: the limit may have come after the line. */
+export function mayBeSold(line: WantedLine): boolean {
+  return line.isOnSale && (line.maxPerOrder === null || line.quantity <= line.maxPerOrder);
+}
+
 function isCovered(line: WantedLine, left: ReadonlyMap<string, number>): boolean {
-  const isWithinLimit = line.maxPerOrder === null || line.quantity <= line.maxPerOrder;
-  return line.isOnSale && isWithinLimit && line.quantity <= (left.get(line.productId) ?? 0);
+  return mayBeSold(line) && line.quantity <= (left.get(line.productId) ?? 0);
 }
 
 function totalOf(lines: readonly WantedLine[]): number {

@@ -1,18 +1,18 @@
-import type { Database, Reader } from '../../platform/db.ts';
+import type { Reader } from '../../platform/db.ts';
+import { newId } from '../../shared/ids.ts';
 import { type Result, Unavailable } from '../../shared/refusal.ts';
 import { type Notifications, waitForOutcome } from '../notifications/notifications.service.ts';
 import { getOrder, type OrderStatus } from '../orders/orders.service.ts';
-import { type AcceptedOrder, acceptCheckout, type Checkout } from './accept.ts';
+import { type AcceptedOrder, type Checkout, refuseWithoutBasket } from './accept.ts';
 import type { OrderWorker } from './order-worker.ts';
+import type { Reserve } from './reservation.ts';
 
 export type { Checkout } from './accept.ts';
 
 export type CheckoutDesk = {
-  readonly database: Database;
   readonly reader: Reader;
   readonly notifications: Notifications;
-  readonly currency: string;
-  readonly orderNumberKey: Buffer;
+  readonly reserve: Reserve;
   /** The worker of this process, if it has one. */
   readonly worker: OrderWorker | null;
   readonly onError: (error: Error) => void;
@@ -26,12 +26,9 @@ const outcomeDeadlineMs = 25_000;
 
 /** Accepts a checkout: from then on the order goes its way by itself. */
 export async function startCheckout(desk: CheckoutDesk, checkout: Checkout): Promise<Result<AcceptedOrder>> {
-  const acceptance = {
-    currency: desk.currency,
-    orderNumberKey: desk.orderNumberKey,
-    owner: desk.worker?.owner() ?? null,
-  };
-  const result = await acceptCheckout(desk.database, acceptance, checkout);
+  const { token } = checkout;
+  if (token === null) return refuseWithoutBasket(checkout);
+  const result = await desk.reserve({ id: newId(), owner: desk.worker?.owner() ?? null, token, checkout });
   if (result.ok) desk.worker?.handOver(result.value);
   return result;
 }

@@ -8,7 +8,7 @@ import type { Owner } from './lease.sql.ts';
 import { type Lease, takeLease } from './lease.ts';
 import { payOrder, type Work } from './pay.ts';
 import { findWork } from './settle.sql.ts';
-import { settleOrder } from './settle.ts';
+import { settleOrders } from './settle.ts';
 
 export type OrderWorkerOptions = Readonly<{
   database: Database;
@@ -150,7 +150,8 @@ export class OrderWorker {
     const work = job.handedOver ?? (await this.#readWork(job));
     if (!work) return;
     const outcome = await payOrder(gateway, work, () => this.#checkLease(job.owner));
-    const event = await settleOrder(database, job.owner, work, outcome);
+    const settlement = { owner: job.owner, work, outcome };
+    const [event] = await database.transaction((tx) => settleOrders(tx, [settlement]));
     if (event) announce(notifications, event);
   }
 

@@ -2,8 +2,13 @@ import { type Reader, sql, type Tx } from '../../platform/db.ts';
 import type { ErrorCode, OrderState } from '../orders/orders.service.ts';
 import type { Owner } from './lease.sql.ts';
 
-export type StateRow = { state: OrderState; worker_id: string | null; worker_epoch: number | null; attempt: number };
-export type HeldLine = { product_id: string; quantity: number; basket_position: number };
+export type StateRow = {
+  order_id: string;
+  state: OrderState;
+  worker_id: string | null;
+  worker_epoch: number | null;
+};
+export type HeldLine = { order_id: string; product_id: string; quantity: number; basket_position: number };
 
 /** What a worker needs to know of an order that it has not been handed in memory. */
 export type WorkRow = {
@@ -15,35 +20,40 @@ export type WorkRow = {
   payment_token: string | null;
 };
 
-const lockState = sql(
-  'settle.lock_state',
-  'SELECT state, worker_id, worker_epoch, attempt FROM order_states WHERE order_id = $1 FOR NO KEY UPDATE',
+const lockStates = sql(
+  'settle.lock_states',
+  `SELECT order_id, state, worker_id, worker_epoch FROM order_states
+    WHERE order_id = ANY ($1::uuid[]) ORDER BY order_id FOR NO KEY UPDATE`,
 );
 
 const selectHeldLines = sql(
   'settle.held_lines',
-  'SELECT product_id, quantity, basket_position FROM order_lines WHERE order_id = $1 ORDER BY position',
+  `SELECT order_id, product_id, quantity, basket_position FROM order_lines
+    WHERE order_id = ANY ($1::uuid[]) ORDER BY order_id, position`,
 );
 
 const complete = sql(
   'settle.complete',
-  `UPDATE order_states SET state = 'completed', ended_at = clock_timestamp() WHERE order_id = $1`,
+  `UPDATE order_states SET state = 'completed', ended_at = clock_timestamp() WHERE order_id = ANY ($1::uuid[])`,
 );
 
 const fail = sql(
   'settle.fail',
-  `UPDATE order_states SET state = 'failed', error_code = $2, error_message = $3, ended_at = clock_timestamp()
-    WHERE order_id = $1`,
+  `UPDATE order_states s SET state = 'failed', error_code = failed.code, error_message = failed.message,
+          ended_at = clock_timestamp()
+     FROM unnest($1::uuid[], $2::text[], $3::text[]) AS failed (order_id, code, message)
+    WHERE s.order_id = failed.order_id`,
 );
 
-const insertAttempt = sql(
-  'settle.insert_attempt',
-  `INSERT INTO payment_attempts (order_id, attempt, state, amount, reference) VALUES ($1, $2, $3, $4, $5)`,
+const insertAttempts = sql(
+  'settle.insert_attempts',
+  `INSERT INTO payment_attempts (order_id, attempt, state, amount, reference)
+   SELECT * FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::bigint[], $5::text[])`,
 );
 
-const forgetPaymentToken = sql(
-  'settle.forget_payment_token',
-  'UPDATE order_contacts SET payment_token = NULL WHERE order_id = $1',
+const forgetPaymentTokens = sql(
+  'settle.forget_payment_tokens',
+  'UPDATE order_contacts SET payment_token = NULL WHERE order_id = ANY ($1::uuid[])',
 );
 
 const selectWork = sql(
@@ -55,37 +65,54 @@ const selectWork = sql(
     WHERE s.order_id = $1 AND s.ended_at IS NULL AND s.worker_id = $2 AND s.worker_epoch = $3`,
 );
 
-/** Locks what changes of an order. Second in the global lock order, after its basket. */
-export async function lockOrder(tx: Tx, orderId: string): Promise<StateRow | undefined> {
-  const [row] = await tx.query<StateRow>(lockState, [orderId]);
-  return row;
+/** Locks what changes of orders, in the order of their ids. Second in the global lock order, after their baskets. */
+export function lockOrders(tx: Tx, orderIds: readonly string[]): Promise<StateRow[]> {
+  return tx.query(lockStates, [orderIds]);
 }
 
-/** What an order that is not over yet holds. */
-export function readHeldLines(tx: Tx, orderId: string): Promise<HeldLine[]> {
-  return tx.query(selectHeldLines, [orderId]);
+/** What orders that are not over yet hold. */
+export function readHeldLines(tx: Tx, orderIds: readonly string[]): Promise<HeldLine[]> {
+  return tx.query(selectHeldLines, [orderIds]);
 }
 
-/** With COMMIT: the order is completed, and paid with this attempt. `amount` in minor units. */
-export function deferCompletion(
-  tx: Tx,
-  orderId: string,
-  paid: { attempt: number; amount: number; reference: string },
-): void {
-  tx.defer(complete, [orderId]);
-  tx.defer(insertAttempt, [orderId, paid.attempt, 'captured', paid.amount, paid.reference]);
-  tx.defer(forgetPaymentToken, [orderId]);
+/** How an attempt to pay ended. `amount` in minor units. */
+export type EndedAttempt = Readonly<{
+  orderId: string;
+  attempt: number;
+  state: 'captured' | 'declined';
+  amount: number;
+  reference: string | null;
+}>;
+
+/** With COMMIT: these orders are completed. */
+export function deferCompletion(tx: Tx, orderIds: readonly string[]): void {
+  if (orderIds.length > 0) tx.defer(complete, [orderIds]);
 }
 
-/** With COMMIT: the order has failed; the attempt to pay it was declined. `amount` in minor units. */
+/** With COMMIT: these orders have failed, each with its reason. */
 export function deferFailure(
   tx: Tx,
-  orderId: string,
-  why: { attempt: number; amount: number; code: ErrorCode; message: string },
+  failures: readonly Readonly<{ orderId: string; code: ErrorCode; message: string }>[],
 ): void {
-  tx.defer(fail, [orderId, why.code, why.message]);
-  tx.defer(insertAttempt, [orderId, why.attempt, 'declined', why.amount, null]);
-  tx.defer(forgetPaymentToken, [orderId]);
+  if (failures.length === 0) return;
+  tx.defer(fail, [
+    failures.map((failure) => failure.orderId),
+    failures.map((failure) => failure.code),
+    failures.map((failure) => failure.message),
+  ]);
+}
+
+/** With COMMIT: the payments of ended orders are on record, and their payment tokens are forgotten. */
+export function deferAttempts(tx: Tx, attempts: readonly EndedAttempt[]): void {
+  const orderIds = attempts.map((attempt) => attempt.orderId);
+  tx.defer(insertAttempts, [
+    orderIds,
+    attempts.map((attempt) => attempt.attempt),
+    attempts.map((attempt) => attempt.state),
+    attempts.map((attempt) => attempt.amount),
+    attempts.map((attempt) => attempt.reference),
+  ]);
+  tx.defer(forgetPaymentTokens, [orderIds]);
 }
 
 /** The order's work, if it is still open and `owner`'s. */

@@ -1,59 +1,101 @@
-import type { Database, Tx } from '../../platform/db.ts';
-import { endCheckout, type LockedBasket, lockBasketOfOrder, putBackLines } from '../basket/basket.service.ts';
+import type { Tx } from '../../platform/db.ts';
+import { endCheckouts, type LockedBasket, lockBasketsOfOrders, putBackLines } from '../basket/basket.service.ts';
 import { lockStock, returnStock } from '../inventory/inventory.service.ts';
-import { type OutcomeEvent, recordEvent } from '../notifications/notifications.service.ts';
+import { type OutcomeEvent, recordEvents } from '../notifications/notifications.service.ts';
 import type { Owner } from './lease.sql.ts';
 import type { PaymentOutcome, Work } from './pay.ts';
-import { deferCompletion, deferFailure, lockOrder, readHeldLines, type StateRow } from './settle.sql.ts';
+import {
+  deferAttempts,
+  deferCompletion,
+  deferFailure,
+  type EndedAttempt,
+  lockOrders,
+  readHeldLines,
+  type StateRow,
+} from './settle.sql.ts';
+
+/** An order whose payment has ended, and who says so. */
+export type Settlement = Readonly<{ owner: Owner; work: Work; outcome: PaymentOutcome }>;
 
 /**
- * Ends an order in one commit as its payment ended: sold, or stock and lines given back. Returns the event that
- * tells of it, or null when `owner` does not own the order any more and so nothing was changed.
+ * Ends orders, in the commit of `tx`, as their payments ended: sold, or stock and lines given back. Answers each with the
+ * event that tells of it, or null where the owner does not own the order any more and so nothing was changed. No two
+ * may be of one basket.
  */
-export function settleOrder(
-  database: Database,
-  owner: Owner,
-  work: Work,
-  outcome: PaymentOutcome,
-): Promise<OutcomeEvent | null> {
-  return database.transaction(async (tx) => {
-    const basket = await lockBasketOfOrder(tx, work.basketId);
-    const state = await lockOrder(tx, work.orderId);
-    if (!state || !isOpenAndOwnedBy(state, owner)) return null;
-    const offset = basket.eventOffset + 1;
-    endCheckout(tx, basket.id, offset);
-    const about = { basketId: basket.id, offset, orderId: work.orderId };
-    if (outcome.captured) {
-      deferCompletion(tx, work.orderId, { attempt: work.attempt, amount: work.total, reference: outcome.reference });
-      return recordEvent(tx, { ...about, kind: 'completed' });
-    }
-    await giveBack(tx, basket, work.orderId);
-    deferFailure(tx, work.orderId, {
-      attempt: work.attempt,
-      amount: work.total,
-      code: 'payment_required',
-      message: outcome.message,
-    });
-    return recordEvent(tx, { ...about, kind: 'failed' });
-  });
+export async function settleOrders(tx: Tx, settlements: readonly Settlement[]): Promise<(OutcomeEvent | null)[]> {
+  const baskets = await lockBasketsOfOrders(
+    tx,
+    settlements.map(({ work }) => work.basketId),
+  );
+  const states = await lockOrders(
+    tx,
+    settlements.map(({ work }) => work.orderId),
+  );
+  const stateOf = new Map(states.map((state) => [state.order_id, state]));
+  const valid = settlements.filter(({ owner, work }) => isOpenAndOwnedBy(stateOf.get(work.orderId), owner));
+  if (valid.length === 0) return settlements.map(() => null);
+  await giveBack(
+    tx,
+    valid.filter(({ outcome }) => !outcome.captured),
+  );
+  const events = recordEvents(tx, eventsOf(valid, baskets));
+  endCheckouts(tx, events);
+  writeEnds(tx, valid);
+  const eventOf = new Map(events.map((event) => [event.orderId, event]));
+  return settlements.map(({ work }) => eventOf.get(work.orderId) ?? null);
 }
 
-function isOpenAndOwnedBy(state: StateRow, owner: Owner): boolean {
-  const isOpen = state.state === 'pending' || state.state === 'authorized' || state.state === 'captured';
+function isOpenAndOwnedBy(state: StateRow | undefined, owner: Owner): boolean {
+  const isOpen = state?.state === 'pending' || state?.state === 'authorized' || state?.state === 'captured';
   return isOpen && state.worker_id === owner.workerId && state.worker_epoch === owner.epoch;
 }
 
-async function giveBack(tx: Tx, basket: LockedBasket, orderId: string): Promise<void> {
-  const held = await readHeldLines(tx, orderId);
+function eventsOf(settlements: readonly Settlement[], baskets: readonly LockedBasket[]): Omit<OutcomeEvent, 'id'>[] {
+  const offsetOf = new Map(baskets.map((basket) => [basket.id, basket.eventOffset]));
+  return settlements.map(({ work, outcome }) => {
+    const offset = offsetOf.get(work.basketId);
+    if (offset === undefined) throw new Error(`Basket ${work.basketId} is named by an order but does not exist`);
+    return {
+      basketId: work.basketId,
+      offset: offset + 1,
+      orderId: work.orderId,
+      kind: outcome.captured ? 'completed' : 'failed',
+    };
+  });
+}
+
+function writeEnds(tx: Tx, settlements: readonly Settlement[]): void {
+  deferCompletion(
+    tx,
+    settlements.flatMap(({ work, outcome }) => (outcome.captured ? [work.orderId] : [])),
+  );
+  deferFailure(
+    tx,
+    settlements.flatMap(({ work, outcome }) =>
+      outcome.captured ? [] : [{ orderId: work.orderId, code: 'payment_required' as const, message: outcome.message }],
+    ),
+  );
+  deferAttempts(tx, settlements.map(attemptOf));
+}
+
+function attemptOf({ work, outcome }: Settlement): EndedAttempt {
+  const { orderId, attempt, total: amount } = work;
+  return outcome.captured
+    ? { orderId, attempt, state: 'captured', amount, reference: outcome.reference }
+    : { orderId, attempt, state: 'declined', amount, reference: null };
+}
+
+async function giveBack(tx: Tx, failed: readonly Settlement[]): Promise<void> {
+  if (failed.length === 0) return;
+  const basketOf = new Map(failed.map(({ work }) => [work.orderId, work.basketId]));
+  const held = await readHeldLines(tx, [...basketOf.keys()]);
   const lines = held.map((line) => ({
+    basketId: basketOf.get(line.order_id) ?? '',
     productId: line.product_id,
     quantity: line.quantity,
     position: line.basket_position,
   }));
-  await lockStock(
-    tx,
-    lines.map((line) => line.productId),
-  );
+  await lockStock(tx, [...new Set(lines.map((line) => line.productId))]);
   returnStock(tx, lines);
-  putBackLines(tx, basket.id, lines);
+  putBackLines(tx, lines);
 }

@@ -1,5 +1,5 @@
 import type { Tx } from '../../platform/db.ts';
-import { deferStockChange, lockStockRows } from './inventory.sql.ts';
+import { deferStockChange, lockStockRows, takeCovered } from './inventory.sql.ts';
 
 /** So many units of one product. */
 export type Units = Readonly<{ productId: string; quantity: number }>;
@@ -17,15 +17,24 @@ export function takeStock(tx: Tx, units: readonly Units[]): void {
   changeStock(tx, units, -1);
 }
 
+/** Takes each of `units` of which there is enough, and returns the products of which it was taken. */
+export async function takeStockIfCovered(tx: Tx, units: readonly Units[]): Promise<Set<string>> {
+  const taken = await takeCovered(
+    tx,
+    units.map((unit) => unit.productId),
+    units.map((unit) => unit.quantity),
+  );
+  return new Set(taken);
+}
+
 /** Puts `units` back into the locked stock, in the commit of `tx`. */
 export function returnStock(tx: Tx, units: readonly Units[]): void {
   changeStock(tx, units, 1);
 }
 
+/** One change per product, however many orders it is in. */
 function changeStock(tx: Tx, units: readonly Units[], sign: 1 | -1): void {
-  deferStockChange(
-    tx,
-    units.map((unit) => unit.productId),
-    units.map((unit) => sign * unit.quantity),
-  );
+  const deltas = new Map<string, number>();
+  for (const { productId, quantity } of units) deltas.set(productId, (deltas.get(productId) ?? 0) + sign * quantity);
+  deferStockChange(tx, [...deltas.keys()], [...deltas.values()]);
 }

@@ -13,6 +13,14 @@ const changeSellable = sql(
     WHERE stock.product_id = change.product_id`,
 );
 
+const takeWhereCovered = sql(
+  'inventory.take_where_covered',
+  `UPDATE stock SET sellable = sellable - wanted.quantity
+     FROM unnest($1::uuid[], $2::integer[]) AS wanted (product_id, quantity)
+    WHERE stock.product_id = wanted.product_id AND stock.sellable >= wanted.quantity
+   RETURNING stock.product_id`,
+);
+
 /** Locks the stock rows of `productIds` in the global order and returns what is sellable of each, by id. */
 export async function lockStockRows(tx: Tx, productIds: readonly string[]): Promise<Map<string, number>> {
   const rows = await tx.query<{ product_id: string; sellable: number }>(lockRows, [productIds]);
@@ -22,4 +30,14 @@ export async function lockStockRows(tx: Tx, productIds: readonly string[]): Prom
 /** Adds each delta to the sellable stock of its product, with COMMIT. The rows must be locked. */
 export function deferStockChange(tx: Tx, productIds: readonly string[], deltas: readonly number[]): void {
   tx.defer(changeSellable, [productIds, deltas]);
+}
+
+/** Takes each quantity where there is as much, at once, and returns the products of which it was taken. */
+export async function takeCovered(
+  tx: Tx,
+  productIds: readonly string[],
+  quantities: readonly number[],
+): Promise<string[]> {
+  const rows = await tx.query<{ product_id: string }>(takeWhereCovered, [productIds, quantities]);
+  return rows.map((row) => row.product_id);
 }

@@ -1,7 +1,7 @@
 import type { Reader, Tx } from '../../platform/db.ts';
 import { isUuid, newId } from '../../shared/ids.ts';
 import { getOrder, type Order, type OrderError } from '../orders/orders.service.ts';
-import { deferEvent, type EventKind, type EventRow, findStream, readEventsAfter } from './notifications.sql.ts';
+import { deferEvents, type EventRow, findStream, readEventsAfter } from './notifications.sql.ts';
 import { type OutcomeEvent, OutcomeStreams } from './outcome-streams.ts';
 
 export type { OutcomeEvent } from './outcome-streams.ts';
@@ -43,20 +43,20 @@ export function openNotifications(options: {
   return { reader, streams, stop: () => clearInterval(timer) };
 }
 
-/** In the commit of `tx`: appends an event to the stream of a locked basket. Pass it on with {@link announce} after. */
-export function recordEvent(
-  tx: Tx,
-  about: { basketId: string; offset: number; orderId: string; kind: EventKind },
-): OutcomeEvent {
-  const event = { id: newId(), ...about };
-  deferEvent(tx, {
-    id: event.id,
-    basket_id: event.basketId,
-    stream_offset: event.offset,
-    order_id: event.orderId,
-    kind: event.kind,
-  });
-  return event;
+/** In the commit of `tx`: appends events to the streams of locked baskets. Pass them on with {@link announce} after. */
+export function recordEvents(tx: Tx, abouts: readonly Omit<OutcomeEvent, 'id'>[]): OutcomeEvent[] {
+  const events = abouts.map((about) => ({ id: newId(), ...about }));
+  deferEvents(
+    tx,
+    events.map((event) => ({
+      id: event.id,
+      basket_id: event.basketId,
+      stream_offset: event.offset,
+      order_id: event.orderId,
+      kind: event.kind,
+    })),
+  );
+  return events;
 }
 
 /** Passes a committed event on to those who wait for it in this process. */

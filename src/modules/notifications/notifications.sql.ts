@@ -10,9 +10,10 @@ export type StreamRow = { basket_id: string; last_event_offset: number } & (
   | { id: null; stream_offset: null; order_id: null; kind: null }
 );
 
-const insertEvent = sql(
-  'notifications.insert_event',
-  `INSERT INTO events (basket_id, stream_offset, id, order_id, kind) VALUES ($1, $2, $3, $4, $5)`,
+const insertEvents = sql(
+  'notifications.insert_events',
+  `INSERT INTO events (basket_id, stream_offset, id, order_id, kind)
+   SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::uuid[], $5::text[])`,
 );
 
 const selectEventsAfter = sql(
@@ -32,9 +33,15 @@ const selectStream = sql(
     WHERE b.token = $1`,
 );
 
-/** Appends an event to a basket's stream, with COMMIT. The basket must be locked. */
-export function deferEvent(tx: Tx, event: EventRow): void {
-  tx.defer(insertEvent, [event.basket_id, event.stream_offset, event.id, event.order_id, event.kind]);
+/** Appends events to their baskets' streams, with COMMIT. The baskets must be locked. */
+export function deferEvents(tx: Tx, events: readonly EventRow[]): void {
+  tx.defer(insertEvents, [
+    events.map((event) => event.basket_id),
+    events.map((event) => event.stream_offset),
+    events.map((event) => event.id),
+    events.map((event) => event.order_id),
+    events.map((event) => event.kind),
+  ]);
 }
 
 /** The events of each basket beyond the offset that was seen of it, in the order of each stream. */

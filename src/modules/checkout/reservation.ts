@@ -1,0 +1,82 @@
+import { Coalescer } from '../../platform/coalescer.ts';
+import { type Database, isDataFault, type Tx } from '../../platform/db.ts';
+import type { Result } from '../../shared/refusal.ts';
+import { returnStock, takeStock, takeStockIfCovered, type Units } from '../inventory/inventory.service.ts';
+import { type Acceptance, type AcceptedOrder, acceptOrders, type PlannedOrder, type TakeStock } from './accept.ts';
+import { allocate, type CheckoutRequest, type Decision, mayBeSold, type WantedLine } from './allocation.ts';
+
+/** How checkouts become orders: one interface, whatever the strategy. */
+export type Reserve = (planned: PlannedOrder) => Promise<Result<AcceptedOrder>>;
+
+export type ReservationStrategy = 'batched' | 'atomic' | 'pessimistic';
+
+export type ReservationOptions = Readonly<{
+  database: Database;
+  acceptance: Acceptance;
+  /** Told of a batch that one member's data has made fail: a gap in validation. */
+  onSplit: (error: unknown, size: number) => void;
+}>;
+
+const limits = { waiting: 10_000, waitingPerKey: 64, batch: 500, inFlight: 2, waitMs: 5_000 };
+
+/** The strategies by name. The last two are the history of the first, and what it is measured against. */
+export const reservationStrategies: Readonly<Record<ReservationStrategy, (options: ReservationOptions) => Reserve>> = {
+  batched,
+  atomic: (options) => oneByOne(options, updateWhereCovered),
+  pessimistic: (options) => oneByOne(options, decideThenTake),
+};
+
+/** One transaction takes all checkouts that have come while the one before it was under way. */
+function batched({ database, acceptance, onSplit }: ReservationOptions): Reserve {
+  const line = new Coalescer<PlannedOrder, Result<AcceptedOrder>>({
+    run: (planned) => database.transaction((tx) => acceptOrders(tx, acceptance, decideThenTake, planned)),
+    keyOf: (planned) => planned.token,
+    isMemberFault: isDataFault,
+    onSplit,
+    limits,
+  });
+  return (planned) => line.submit(planned);
+}
+
+/** One transaction per checkout, each waiting for the locks of those before it. */
+function oneByOne({ database, acceptance }: ReservationOptions, takeFor: TakeStock): Reserve {
+  return async (planned) => {
+    const [answer] = await database.transaction((tx) => acceptOrders(tx, acceptance, takeFor, [planned]));
+    if (!answer) throw new Error('One checkout was not given one answer');
+    return answer;
+  };
+}
+
+/** The process decides on what the locked rows hold. */
+async function decideThenTake(
+  tx: Tx,
+  requests: readonly CheckoutRequest[],
+  sellable: ReadonlyMap<string, number>,
+): Promise<readonly Decision[]> {
+  const decisions = allocate(requests, sellable);
+  takeStock(tx, soldIn(requests, decisions));
+  return decisions;
+}
+
+/** The database decides, line by line, in one conditional update; what was taken in vain is given back. */
+async function updateWhereCovered(tx: Tx, requests: readonly CheckoutRequest[]): Promise<readonly Decision[]> {
+  const wanted = requests.flatMap((request) => request.lines.filter(mayBeSold));
+  const taken = await takeStockIfCovered(tx, wanted);
+  const covered = wanted.filter((line) => taken.has(line.productId));
+  const decisions = allocate(requests, new Map(covered.map((line) => [line.productId, line.quantity])));
+  const sold = new Set(soldIn(requests, decisions).map((line) => line.productId));
+  returnStock(
+    tx,
+    covered.filter((line) => !sold.has(line.productId)),
+  );
+  return decisions;
+}
+
+function soldIn(requests: readonly CheckoutRequest[], decisions: readonly Decision[]): Units[] {
+  return requests.flatMap((request, index) => {
+    const decision = decisions[index];
+    if (decision?.verdict !== 'sold') return [];
+    const sold = new Set(decision.productIds);
+    return request.lines.filter((line: WantedLine) => sold.has(line.productId));
+  });
+}
