@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { Agent } from 'node:http';
 import { describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
 import { eventually } from './support/eventually.ts';
@@ -200,15 +201,16 @@ describe.concurrent('a web process and workers', () => {
 });
 
 describe('a process that is told to stop under load', () => {
-  it(
-    'answers what is in flight, loses no accepted order, and ends with status 0',
-    () =>
+  it.each(['closed', 'kept alive'])(
+    'answers what is in flight, loses no accepted order, and ends with status 0 (connections %s)',
+    (connections) =>
       onStage(async (stage) => {
+        const agent = connections === 'closed' ? undefined : new Agent({ keepAlive: true });
         const { ledger } = stage;
         const product = await addProduct(ledger, { stock: 10_000 });
         const shop = await stage.start({ SIMULATED_GATEWAY_LATENCY_MS: '1500' });
-        const waiting = await Promise.all(Array.from({ length: 30 }, () => shopperWith(shop, product)));
-        const load = Array.from({ length: 8 }, () => buyUntilClosed(shop, product));
+        const waiting = await Promise.all(Array.from({ length: 30 }, () => shopperWith(shop, product, agent)));
+        const load = Array.from({ length: 8 }, () => buyUntilClosed(shop, product, agent));
         const inFlight = waiting.map((shopper, index) =>
           shopper.checkout('v1', index % 3 === 0 ? { payment_token: 'tok_fail' } : {}),
         );
@@ -229,17 +231,17 @@ describe('a process that is told to stop under load', () => {
     testTimeoutMs,
   );
 
-  async function shopperWith(shop: ShopProcess, product: string): Promise<RemoteShopper> {
-    const shopper = new RemoteShopper(shop.address);
+  async function shopperWith(shop: ShopProcess, product: string, agent: Agent | undefined): Promise<RemoteShopper> {
+    const shopper = new RemoteShopper(shop.address, agent && { agent });
     expect((await shopper.put(product, 1)).status).toBe(201);
     return shopper;
   }
 
   /** Buys until the shop is closed, and returns the orders that it was told are accepted. */
-  async function buyUntilClosed(shop: ShopProcess, product: string): Promise<string[]> {
+  async function buyUntilClosed(shop: ShopProcess, product: string, agent: Agent | undefined): Promise<string[]> {
     const accepted: string[] = [];
     for (;;) {
-      const shopper = new RemoteShopper(shop.address);
+      const shopper = new RemoteShopper(shop.address, agent && { agent });
       const answer = await shopper
         .put(product, 1)
         .then(() => shopper.checkout('v2'))

@@ -36,6 +36,7 @@ export async function serve(resources: Resources, worker: OrderWorker | null): P
       isDraining = true;
       await cable.close();
       await Promise.race([app.close(), sleep(closeDeadlineMs, undefined, { ref: false })]);
+      app.server.closeAllConnections();
     },
   };
 }

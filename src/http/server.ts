@@ -51,8 +51,20 @@ export function createServer(options: ServerOptions): FastifyInstance {
   app.addHook('onRequest', refuseForeignWrites(originCheck(options.allowedOrigins)));
   app.addHook('onRequest', async (request) => refuseRepeatedParameters(request.query));
   app.addHook('onSend', async (_request, reply) => void forbidSniffing(reply));
+  closeAfterLastAnswer(app);
   if (options.allowedOrigins.length > 0) allowOrigins(app, options.allowedOrigins);
   return app;
+}
+
+/** A connection that is kept alive after its answer would keep a server that is closing from its end. */
+function closeAfterLastAnswer(app: FastifyInstance): void {
+  let isClosing = false;
+  app.addHook('preClose', async () => {
+    isClosing = true;
+  });
+  app.addHook('onSend', async (_request, reply) => {
+    if (isClosing) reply.header('Connection', 'close');
+  });
 }
 
 function forbidSniffing(reply: FastifyReply): FastifyReply {
