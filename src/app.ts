@@ -22,7 +22,7 @@ export type AppOptions = Readonly<{
 
 /** The HTTP application, not listening yet. */
 export async function buildApp({ resources, worker, findObstacle }: AppOptions): Promise<FastifyInstance> {
-  const { config, allowedOrigins, database, reader, notifications, logger, onError } = resources;
+  const { config, allowedOrigins, database, batchDatabase, reader, notifications, logger, onError } = resources;
   const { currency, pageKeySecret, orderNumberKey } = resources.shop;
   const onSplit = (error: unknown): void => onError(error as Error);
   const app = createServer({ logger, allowedOrigins });
@@ -33,7 +33,12 @@ export async function buildApp({ resources, worker, findObstacle }: AppOptions):
   catalogRoutes(app, { reader, currency, pageKeySecret });
   basketRoutes(app, { database, currency });
   const acceptance = { currency, orderNumberKey };
-  const reserve = reservationStrategies[config.RESERVATION_STRATEGY]({ database, acceptance, onSplit });
+  const reserve = reservationStrategies[config.RESERVATION_STRATEGY]({
+    database,
+    batchDatabase,
+    acceptance,
+    onSplit,
+  });
   checkoutRoutes(app, { reserve, reader, notifications, worker, onError, waiting: 0 });
   orderRoutes(app, reader);
   await referencePage(app);

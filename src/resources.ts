@@ -5,7 +5,7 @@ import type { PaymentGateway } from './modules/payments/payments.service.ts';
 import { openSimulatedGateway } from './modules/payments/simulated-gateway.ts';
 import { ensureShop, type Shop } from './modules/shop/shop.service.ts';
 import { type Config, originsOf } from './platform/config.ts';
-import { type Database, openDatabase, type Reader } from './platform/db.ts';
+import { type Database, type DatabaseOptions, openDatabase, type Reader } from './platform/db.ts';
 
 /** All that the shop runs on, opened from the configuration. */
 export type Resources = Readonly<{
@@ -15,6 +15,8 @@ export type Resources = Readonly<{
   onError: (error: Error) => void;
   /** Writes and the reads that decide something. */
   database: Database;
+  /** For transactions of many requests: they give up on a lock soon. */
+  batchDatabase: Database;
   /** Apart from the requests' connections: a stampede on those must not keep a worker from renewing its lease. */
   workerDatabase: Database;
   /** Reads that only show something. */
@@ -28,6 +30,9 @@ export type Resources = Readonly<{
 /** With a worker in the process outcomes are passed on at once, and the table is only the safety net. */
 const pollOutcomesMs = { all: 1_000, web: 100, worker: 1_000 };
 
+/** A batch waits no longer than this for a row: all of its members wait with it. */
+const batchLockTimeoutMs = 200;
+
 /** Where the database's errors quote whole rows: addresses, tokens. */
 const secretFields = { paths: ['err.detail', 'err.where', 'err.internalQuery'], remove: true };
 
@@ -35,11 +40,12 @@ const secretFields = { paths: ['err.detail', 'err.where', 'err.internalQuery'], 
 export async function openResources(config: Config, databaseUrl: string): Promise<Resources> {
   const logger = pino({ level: config.LOG_LEVEL, redact: secretFields }, pino.destination({ dest: 2, sync: false }));
   const onError = (error: Error): void => logger.error({ err: error }, error.message);
-  const open = (name: string, connections: number, readOnly = false): Database =>
-    openDatabase({ url: databaseUrl, name, connections, waiting: 5_000, readOnly, onError });
+  const open = (name: string, connections: number, more: Pick<DatabaseOptions, 'readOnly' | 'lockTimeoutMs'> = {}) =>
+    openDatabase({ url: databaseUrl, name, connections, waiting: 5_000, onError, ...more });
   const database = open('engine', 12);
-  const workerDatabase = open('worker', 4);
-  const reader = open('reads', 8, true);
+  const batchDatabase = open('batches', 3, { lockTimeoutMs: batchLockTimeoutMs });
+  const workerDatabase = open('worker', 4, { lockTimeoutMs: batchLockTimeoutMs });
+  const reader = open('reads', 8, { readOnly: true });
   const gateway = openSimulatedGateway({
     journal: open('simulated gateway', 6),
     latencyMs: config.SIMULATED_GATEWAY_LATENCY_MS,
@@ -51,6 +57,7 @@ export async function openResources(config: Config, databaseUrl: string): Promis
     await gateway.close();
     await reader.close();
     await workerDatabase.close();
+    await batchDatabase.close();
     await database.close();
   };
   const shop = await ensureShop(database, { currency: config.CURRENCY, secretKey: config.SECRET_KEY }).catch(
@@ -61,5 +68,5 @@ export async function openResources(config: Config, databaseUrl: string): Promis
   );
   const allowedOrigins = originsOf(config.ALLOWED_ORIGINS);
   const base = { config, allowedOrigins, logger, onError, shop, close };
-  return { ...base, database, workerDatabase, reader, gateway, notifications };
+  return { ...base, database, batchDatabase, workerDatabase, reader, gateway, notifications };
 }

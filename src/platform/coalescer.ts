@@ -1,8 +1,11 @@
 import { Unavailable } from '../shared/refusal.ts';
 
 export type CoalescerOptions<Request, Answer> = Readonly<{
-  /** Runs one batch and answers its members in their order. What it throws is every member's error. */
-  run: (batch: readonly Request[]) => Promise<readonly Answer[]>;
+  /**
+   * Runs one batch and answers its members in their order; an answer may be a promise of one that comes later, for
+   * which the batch is not held. What it throws is every member's error.
+   */
+  run: (batch: readonly Request[]) => Promise<readonly (Answer | Promise<Answer>)[]>;
   /** Requests of one key are served one after the other, in the order of their arrival; null: no key. */
   keyOf: (request: Request) => string | null;
   /** Whether an error may be due to one member's data, so that its neighbours are worth another try without it. */
@@ -54,7 +57,7 @@ type Member<Request, Answer> = {
   readonly key: string | null;
   readonly place: number;
   readonly arrivedAtMs: number;
-  readonly resolve: (answer: Answer) => void;
+  readonly resolve: (answer: Answer | Promise<Answer>) => void;
   readonly reject: (error: unknown) => void;
   hasLeft: boolean;
 };
@@ -161,7 +164,7 @@ export class Coalescer<Request, Answer> {
     try {
       const answers = await this.#options.run(batch.map((member) => member.request));
       if (answers.length !== batch.length) throw new Error(`${batch.length} requests got ${answers.length} answers`);
-      batch.forEach((member, index) => void member.resolve(answers[index] as Answer));
+      batch.forEach((member, index) => void member.resolve(answers[index] as Answer | Promise<Answer>));
       this.#figures.served += batch.length;
     } catch (error) {
       if (batch.length === 1 || !this.#options.isMemberFault(error)) {

@@ -20,7 +20,7 @@ describe('a configuration', () => {
       HOST: '127.0.0.1',
       DATA_DIR: '.data',
       ROLE: 'all',
-      RESERVATION_STRATEGY: 'atomic',
+      RESERVATION_STRATEGY: 'batched',
       PAYMENT_GATEWAY: 'simulated',
       SIMULATED_GATEWAY_LATENCY_MS: 0,
       SEED_PRODUCTS: 10_000,

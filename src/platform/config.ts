@@ -39,9 +39,9 @@ export const configSchema = Type.Object({
     description: '`web` serves HTTP, `worker` pays and settles orders, `all` does both in one process.',
   }),
   RESERVATION_STRATEGY: Type.Union([Type.Literal('batched'), Type.Literal('atomic'), Type.Literal('pessimistic')], {
-    default: 'atomic',
+    default: 'batched',
     description:
-      'How stock is reserved at checkout: `atomic` and `pessimistic` take one transaction per order, `batched` one for all that wait. `batched` is not finished: one row that is held for long holds up a whole batch.',
+      'How stock is reserved at checkout: `batched` takes all that wait in one transaction; the others, one transaction per order, are there to compare with.',
   }),
   PAYMENT_GATEWAY: Type.Union([Type.Literal('simulated')], {
     default: 'simulated',

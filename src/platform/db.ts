@@ -39,6 +39,8 @@ export type DatabaseOptions = Readonly<{
   readOnly?: boolean;
   /** How long an answer is waited for; then the connection counts as lost. Above what the server allows a statement. */
   answerTimeoutMs?: number;
+  /** How long a lock is waited for. */
+  lockTimeoutMs?: number;
   onError: (error: Error) => void;
 }>;
 
@@ -82,7 +84,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     keepAlive: true,
     keepAliveInitialDelayMillis: 2_000,
     pipeline: true,
-    lock_timeout: lockTimeoutMs,
+    lock_timeout: options.lockTimeoutMs ?? lockTimeoutMs,
     statement_timeout: statementTimeoutMs,
     idle_in_transaction_session_timeout: idleInTransactionTimeoutMs,
     query_timeout: options.answerTimeoutMs ?? answerTimeoutMs,
@@ -219,6 +221,11 @@ function typeParserOf(oid: number, format?: 'text' | 'binary'): (text: string) =
 export function sqlStateOf(error: unknown): string {
   const code = error instanceof Error && 'code' in error ? error.code : '';
   return typeof code === 'string' ? code : '';
+}
+
+/** Whether a transaction was given up since somebody held a row that it needed for longer than it would wait. */
+export function isLockTimeout(error: unknown): boolean {
+  return error instanceof Unavailable && sqlStateOf(error.cause) === '55P03';
 }
 
 /** Whether the data of a statement caused `error`: a value (class 22) or a constraint (class 23). */

@@ -13,10 +13,12 @@ import {
   type LineFacts,
   lockBasketsById,
   lockBasketsByToken,
+  lockFreeBaskets,
   type RawLine,
   readLineFacts,
   readLines,
   readRawLines,
+  readWantedRows,
   type WrittenLine,
   writeBaskets,
   writeLines,
@@ -123,6 +125,22 @@ export async function lockBaskets(tx: Tx, tokens: readonly string[]): Promise<Lo
 /** Locks baskets that orders name. First in the global lock order. */
 export async function lockBasketsOfOrders(tx: Tx, basketIds: readonly string[]): Promise<LockedBasket[]> {
   return (await lockBasketsById(tx, basketIds)).map(lockedFrom);
+}
+
+/** The rows that a checkout of a basket would lock. */
+export type CheckoutRows = Readonly<{ token: string; basketId: string; productIds: readonly string[] }>;
+
+/** The rows that checkouts of the baskets with those tokens would lock, without locking any. */
+export async function readCheckoutRows(tx: Tx, tokens: readonly string[]): Promise<CheckoutRows[]> {
+  const rows = await readWantedRows(tx, tokens);
+  return rows.map((row) => ({ token: row.token, basketId: row.basket_id, productIds: row.product_ids }));
+}
+
+/** Those of the baskets that somebody else holds now; the others are locked. */
+export async function findHeldBaskets(tx: Tx, ids: readonly string[]): Promise<Set<string>> {
+  const held = new Set(ids);
+  for (const id of await lockFreeBaskets(tx, ids)) held.delete(id);
+  return held;
 }
 
 /** The lines of locked baskets, each basket's in the order first added. */

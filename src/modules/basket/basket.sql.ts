@@ -53,6 +53,19 @@ const lockById = sql(
     WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE`,
 );
 
+/** Baskets that nobody holds are locked, the others passed over. */
+const lockFreeById = sql(
+  'basket.lock_free_by_id',
+  'SELECT id FROM baskets WHERE id = ANY ($1::uuid[]) FOR NO KEY UPDATE SKIP LOCKED',
+);
+
+const selectWantedRows = sql(
+  'basket.wanted_rows',
+  `SELECT b.token, b.id AS basket_id, array_remove(array_agg(l.product_id), NULL) AS product_ids
+     FROM baskets b LEFT JOIN basket_lines l ON l.basket_id = b.id
+    WHERE b.token = ANY ($1::uuid[]) GROUP BY b.id`,
+);
+
 const selectLineFacts = sql(
   'basket.line_facts',
   `SELECT p.archived_at IS NULL AND p.id IS NOT NULL AS on_sale, p.max_per_order, s.sellable,
@@ -149,6 +162,20 @@ export function lockBasketsByToken(tx: Tx, tokens: readonly string[]): Promise<B
 /** Locks the baskets with those ids, in their order. */
 export function lockBasketsById(tx: Tx, ids: readonly string[]): Promise<BasketRow[]> {
   return tx.query(lockById, [ids]);
+}
+
+/** Locks those of the baskets that nobody holds, and returns their ids. */
+export async function lockFreeBaskets(tx: Tx, ids: readonly string[]): Promise<string[]> {
+  const rows = await tx.query<{ id: string }>(lockFreeById, [ids]);
+  return rows.map((row) => row.id);
+}
+
+/** Which rows a checkout of each basket would lock. */
+export type WantedRows = { token: string; basket_id: string; product_ids: string[] };
+
+/** The rows that checkouts of the baskets with those tokens would lock, without locking any. */
+export function readWantedRows(reader: Reader, tokens: readonly string[]): Promise<WantedRows[]> {
+  return reader.query(selectWantedRows, [tokens]);
 }
 
 /** What decides about each line, in their order; `basketId` is null for a basket still to be made. */

@@ -3,12 +3,12 @@ import type { Database } from '../../platform/db.ts';
 import { announce, type Notifications } from '../notifications/notifications.service.ts';
 import type { PaymentGateway } from '../payments/payments.service.ts';
 import type { AcceptedOrder } from './accept.ts';
+import { BatchedSettlement } from './batched-settlement.ts';
 import { claimFreeOrders, readOwnedOrders } from './claim.sql.ts';
 import type { Owner } from './lease.sql.ts';
 import { type Lease, takeLease } from './lease.ts';
 import { payOrder, type Work } from './pay.ts';
 import { findWork } from './settle.sql.ts';
-import { settleOrders } from './settle.ts';
 
 export type OrderWorkerOptions = Readonly<{
   database: Database;
@@ -39,6 +39,7 @@ export class OrderWorker {
   readonly #lease: Lease;
   readonly #known = new Map<string, Job>();
   readonly #waiting: Job[] = [];
+  readonly #settlements: BatchedSettlement;
   readonly #timers: NodeJS.Timeout[];
   #running = 0;
   #isStopping = false;
@@ -46,6 +47,7 @@ export class OrderWorker {
   constructor(options: OrderWorkerOptions, lease: Lease) {
     this.#options = options;
     this.#lease = lease;
+    this.#settlements = new BatchedSettlement(options.database, options.onError);
     this.#timers = [
       setInterval(() => this.#look(() => this.#claim()), options.pollMs),
       setInterval(() => this.#look(() => this.#sweep()), sweepEveryMs),
@@ -146,12 +148,11 @@ export class OrderWorker {
   }
 
   async #payAndSettle(job: Job): Promise<void> {
-    const { database, gateway, notifications } = this.#options;
+    const { gateway, notifications } = this.#options;
     const work = job.handedOver ?? (await this.#readWork(job));
     if (!work) return;
     const outcome = await payOrder(gateway, work, () => this.#checkLease(job.owner));
-    const settlement = { owner: job.owner, work, outcome };
-    const [event] = await database.transaction((tx) => settleOrders(tx, [settlement]));
+    const event = await this.#settlements.submit({ owner: job.owner, work, outcome });
     if (event) announce(notifications, event);
   }
 

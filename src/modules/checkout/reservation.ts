@@ -1,9 +1,9 @@
-import { Coalescer } from '../../platform/coalescer.ts';
-import { type Database, isDataFault, type Tx } from '../../platform/db.ts';
+import type { Database, Tx } from '../../platform/db.ts';
 import type { Result } from '../../shared/refusal.ts';
 import { returnStock, takeStock, takeStockIfCovered, type Units } from '../inventory/inventory.service.ts';
 import { type Acceptance, type AcceptedOrder, acceptOrders, type PlannedOrder, type TakeStock } from './accept.ts';
 import { allocate, type CheckoutRequest, type Decision, mayBeSold, type WantedLine } from './allocation.ts';
+import { BatchedReservation } from './batched-reservation.ts';
 
 /** How checkouts become orders: one interface, whatever the strategy. */
 export type Reserve = (planned: PlannedOrder) => Promise<Result<AcceptedOrder>>;
@@ -12,30 +12,25 @@ export type ReservationStrategy = 'batched' | 'atomic' | 'pessimistic';
 
 export type ReservationOptions = Readonly<{
   database: Database;
+  /** For batches: gives up on a lock soon. */
+  batchDatabase: Database;
   acceptance: Acceptance;
   /** Told of a batch that one member's data has made fail: a gap in validation. */
   onSplit: (error: unknown, size: number) => void;
 }>;
 
-const limits = { waiting: 10_000, waitingPerKey: 64, batch: 500, inFlight: 2, waitMs: 5_000 };
-
 /** The strategies by name. The last two are the history of the first, and what it is measured against. */
 export const reservationStrategies: Readonly<Record<ReservationStrategy, (options: ReservationOptions) => Reserve>> = {
-  batched,
+  batched: reserveInBatches,
   atomic: (options) => oneByOne(options, updateWhereCovered),
   pessimistic: (options) => oneByOne(options, decideThenTake),
 };
 
 /** One transaction takes all checkouts that have come while the one before it was under way. */
-function batched({ database, acceptance, onSplit }: ReservationOptions): Reserve {
-  const line = new Coalescer<PlannedOrder, Result<AcceptedOrder>>({
-    run: (planned) => database.transaction((tx) => acceptOrders(tx, acceptance, decideThenTake, planned)),
-    keyOf: (planned) => planned.token,
-    isMemberFault: isDataFault,
-    onSplit,
-    limits,
-  });
-  return (planned) => line.submit(planned);
+function reserveInBatches({ database, batchDatabase, acceptance, onSplit }: ReservationOptions): Reserve {
+  const accept = (tx: Tx, planned: readonly PlannedOrder[]) => acceptOrders(tx, acceptance, decideThenTake, planned);
+  const reservation = new BatchedReservation({ database, batchDatabase, accept, onSplit });
+  return (planned) => reservation.submit(planned);
 }
 
 /** One transaction per checkout, each waiting for the locks of those before it. */

@@ -1,5 +1,5 @@
 import type { Tx } from '../../platform/db.ts';
-import { deferStockChange, lockStockRows, takeCovered } from './inventory.sql.ts';
+import { deferStockChange, lockFreeStockRows, lockStockRows, takeCovered } from './inventory.sql.ts';
 
 /** So many units of one product. */
 export type Units = Readonly<{ productId: string; quantity: number }>;
@@ -10,6 +10,13 @@ export type Units = Readonly<{ productId: string; quantity: number }>;
  */
 export function lockStock(tx: Tx, productIds: readonly string[]): Promise<Map<string, number>> {
   return lockStockRows(tx, productIds);
+}
+
+/** Those of the products whose stock somebody else holds now; the stock of the others is locked. */
+export async function findHeldStock(tx: Tx, productIds: readonly string[]): Promise<Set<string>> {
+  const held = new Set(productIds);
+  for (const productId of await lockFreeStockRows(tx, productIds)) held.delete(productId);
+  return held;
 }
 
 /** Takes `units` out of the locked stock, in the commit of `tx`; the table's check refuses to go below zero. */

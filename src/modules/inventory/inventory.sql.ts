@@ -6,6 +6,12 @@ const lockRows = sql(
   `SELECT product_id, sellable FROM stock WHERE product_id = ANY ($1::uuid[]) ORDER BY product_id FOR NO KEY UPDATE`,
 );
 
+/** Rows that nobody holds are locked, the others passed over. */
+const lockFreeRows = sql(
+  'inventory.lock_free',
+  'SELECT product_id FROM stock WHERE product_id = ANY ($1::uuid[]) FOR NO KEY UPDATE SKIP LOCKED',
+);
+
 const changeSellable = sql(
   'inventory.change',
   `UPDATE stock SET sellable = sellable + change.delta
@@ -25,6 +31,12 @@ const takeWhereCovered = sql(
 export async function lockStockRows(tx: Tx, productIds: readonly string[]): Promise<Map<string, number>> {
   const rows = await tx.query<{ product_id: string; sellable: number }>(lockRows, [productIds]);
   return new Map(rows.map((row) => [row.product_id, row.sellable]));
+}
+
+/** Locks those of the stock rows that nobody holds, and returns their products. */
+export async function lockFreeStockRows(tx: Tx, productIds: readonly string[]): Promise<string[]> {
+  const rows = await tx.query<{ product_id: string }>(lockFreeRows, [productIds]);
+  return rows.map((row) => row.product_id);
 }
 
 /** Adds each delta to the sellable stock of its product, with COMMIT. The rows must be locked. */
