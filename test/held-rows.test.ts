@@ -1,0 +1,107 @@
+import pg from 'pg';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
+import { expectNothingLeftOver } from './support/invariants.ts';
+import { addProduct, endedOrder, openTestShop, orderIdOf, Shopper, type TestShop } from './support/shop.ts';
+
+/** Far above what a batch loses to a held row (200 ms), far below how long the row is held. */
+const soonMs = 1_500;
+const heldMs = 3_000;
+
+let shop: TestShop;
+let holder: pg.Client;
+
+beforeAll(async () => {
+  shop = await openTestShop();
+});
+afterAll(() => shop.close());
+beforeEach(async () => {
+  holder = new pg.Client({ connectionString: shop.url });
+  await holder.connect();
+  await holder.query('BEGIN');
+});
+afterEach(() => holder.end());
+
+async function shopperWith(product: string): Promise<Shopper> {
+  const shopper = new Shopper(shop.app);
+  expect((await shopper.put(product, 1)).statusCode).toBe(201);
+  return shopper;
+}
+
+const letGo = async (): Promise<void> => {
+  await new Promise((resolve) => setTimeout(resolve, heldMs));
+  await holder.query('COMMIT');
+};
+
+it('a held product holds up who wants it, and nobody else', async () => {
+  const [held, free] = [await addProduct(shop, { stock: 100 }), await addProduct(shop, { stock: 100 })];
+  const waiting = await Promise.all(Array.from({ length: 30 }, () => shopperWith(held)));
+  const others = await Promise.all(Array.from({ length: 30 }, () => shopperWith(free)));
+  await holder.query('SELECT FROM stock WHERE product_id = $1 FOR UPDATE', [held]);
+  const released = letGo();
+  const startMs = performance.now();
+  const late = waiting.map((shopper) => shopper.checkout('v2'));
+  const prompt = await Promise.all(others.map((shopper) => shopper.checkout('v1')));
+  expect(performance.now() - startMs).toBeLessThan(soonMs);
+  expect(prompt.map((answer) => answer.statusCode)).toEqual(prompt.map(() => 201));
+  const later = await Promise.all(
+    (await Promise.all(Array.from({ length: 5 }, () => shopperWith(held)))).map((one) => one.checkout('v2')),
+  );
+  await released;
+  const accepted = [...(await Promise.all(late)), ...later];
+  expect(accepted.map((answer) => answer.statusCode)).toEqual(accepted.map(() => 202));
+  for (const [index, shopper] of waiting.entries())
+    expect(await endedOrder(shopper, orderIdOf((await late[index]) as never))).toMatchObject({ status: 'completed' });
+  // The line set aside is gone with the last of it: the product is sold in batches again.
+  expect((await (await shopperWith(held)).checkout('v1')).statusCode).toBe(201);
+  await expectNothingLeftOver(shop.url);
+});
+
+it('a held basket holds up its own checkout, and nobody else', async () => {
+  const product = await addProduct(shop, { stock: 100 });
+  const waiting = await shopperWith(product);
+  const others = await Promise.all(Array.from({ length: 20 }, () => shopperWith(product)));
+  await holder.query('SELECT FROM baskets WHERE token = $1 FOR UPDATE', [waiting.token]);
+  const released = letGo();
+  const startMs = performance.now();
+  const late = waiting.checkout('v1');
+  const prompt = await Promise.all(others.map((shopper) => shopper.checkout('v1')));
+  expect(performance.now() - startMs).toBeLessThan(soonMs);
+  expect(prompt.map((answer) => answer.statusCode)).toEqual(prompt.map(() => 201));
+  await released;
+  expect((await late).statusCode).toBe(201);
+  await expectNothingLeftOver(shop.url);
+});
+
+it('a product that stays held turns its buyers away with 503, and nothing is taken', async () => {
+  const held = await addProduct(shop, { stock: 10 });
+  const shopper = await shopperWith(held);
+  await holder.query('SELECT FROM stock WHERE product_id = $1 FOR UPDATE', [held]);
+  const answer = await shopper.checkout('v2');
+  expect([answer.statusCode, answer.headers['retry-after']]).toEqual([503, '1']);
+  await holder.query('ROLLBACK');
+  expect((await shopper.checkout('v1')).statusCode).toBe(201);
+  await expectNothingLeftOver(shop.url);
+});
+
+it('a declined order whose stock is held waits to be settled, and no other order does', async () => {
+  // The gateway's answer takes long enough to hold the row between acceptance and settlement.
+  const slow = await openTestShop({ SIMULATED_GATEWAY_LATENCY_MS: '400' });
+  const slowHolder = new pg.Client({ connectionString: slow.url });
+  await slowHolder.connect();
+  const [held, free] = [await addProduct(slow, { stock: 10 }), await addProduct(slow, { stock: 100 })];
+  const declined = new Shopper(slow.app);
+  await declined.put(held, 1);
+  const others = Array.from({ length: 20 }, () => new Shopper(slow.app));
+  for (const shopper of others) await shopper.put(free, 1);
+  const id = orderIdOf(await declined.checkout('v2', { payment_token: 'tok_fail' }));
+  await slowHolder.query('BEGIN');
+  await slowHolder.query('SELECT FROM stock WHERE product_id = $1 FOR UPDATE', [held]);
+  const prompt = await Promise.all(others.map((shopper) => shopper.checkout('v1')));
+  expect(prompt.map((answer) => answer.statusCode)).toEqual(prompt.map(() => 201));
+  expect((await declined.order(id)).json()).toMatchObject({ status: 'pending' });
+  await slowHolder.query('COMMIT');
+  expect(await endedOrder(declined, id)).toMatchObject({ status: 'failed' });
+  await expectNothingLeftOver(slow.url);
+  await slowHolder.end();
+  await slow.close();
+});
