@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { Agent } from 'node:http';
+import { connect } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
 import { eventually } from './support/eventually.ts';
@@ -227,6 +228,31 @@ describe('a process that is told to stop under load', () => {
         expect(await Promise.all(accepted.map((id) => stateOf(ledger, id)))).toEqual(accepted.map(() => 'completed'));
         expect(await ledger.query('SELECT FROM workers')).toEqual([]);
         await expectNothingLeftOver(stage.url);
+      }),
+    testTimeoutMs,
+  );
+
+  it(
+    'does not wait for clients that never finish what they began to send',
+    () =>
+      onStage(async (stage) => {
+        const shop = await stage.start({});
+        const { hostname, port } = new URL(shop.address);
+        const head = 'POST /api/v2/shopping_basket/products HTTP/1.1\r\nHost: shop\r\n';
+        const body = `${head}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{`;
+        const clients = [head, body, ''].map((sent) => {
+          const client = connect(Number(port), hostname);
+          client.write(sent);
+          return client;
+        });
+        await Promise.all(clients.map((client) => once(client, 'connect')));
+        const closed = clients.map(
+          (client) => new Promise((resolve) => client.on('error', () => undefined).on('close', resolve)),
+        );
+        const startMs = performance.now();
+        expect(await shop.end('SIGTERM')).toBe(0);
+        expect(performance.now() - startMs).toBeLessThan(10_000);
+        await Promise.all(closed);
       }),
     testTimeoutMs,
   );

@@ -1,3 +1,5 @@
+import { resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import type { Config } from '../platform/config.ts';
 import { acquireEmbeddedPostgres } from '../platform/embedded-postgres.ts';
 import { migrate } from '../platform/migrate.ts';
@@ -10,6 +12,9 @@ export type DatabaseAddress = Readonly<{
   directUrl: string;
   migrated: readonly string[];
 }>;
+
+/** Not the current folder: a command run from elsewhere in the project must not found a second shop. */
+const projectFolder = fileURLToPath(new URL('../../', import.meta.url));
 
 type Server = Readonly<{ url: string; directUrl: string; hint: string; release: () => Promise<void> }>;
 
@@ -30,7 +35,7 @@ export async function withDatabase<T>(config: Config, work: (database: DatabaseA
 async function openServer(config: Config): Promise<Server> {
   const { DATABASE_URL: url, DATABASE_DIRECT_URL: directUrl = url } = config;
   if (url && directUrl) return { url, directUrl, hint: ' (check DATABASE_URL)', release: async () => undefined };
-  const embedded = await acquireEmbeddedPostgres({ dataDir: config.DATA_DIR });
+  const embedded = await acquireEmbeddedPostgres({ dataDir: resolve(projectFolder, config.DATA_DIR) });
   return { url: embedded.url, directUrl: embedded.url, hint: '', release: () => embedded.release() };
 }
 

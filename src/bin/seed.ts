@@ -20,7 +20,8 @@ export function seedCommand(config: Config, options: { products: number }, signa
   });
 }
 
-async function seedWithProgress(url: string, products: number, signal: AbortSignal): Promise<SeedOutcome> {
+/** Seeds an empty catalogue and shows how far it is. Rejects once `signal` is aborted; then nothing was seeded. */
+export async function seedWithProgress(url: string, products: number, signal: AbortSignal): Promise<SeedOutcome> {
   const progress = showProgress({ total: products, describe: (done) => `${done} of ${products} products` });
   try {
     return await seedCatalog({ url, products, signal, onProgress: progress.update });

@@ -1,6 +1,6 @@
 import type { AddressInfo } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { buildApp } from '../app.ts';
+import { drainOf } from '../http/drain.ts';
 import { originCheck } from '../http/origins.ts';
 import type { OrderWorker } from '../modules/checkout/order-worker.ts';
 import { attachCable } from '../modules/notifications/cable.socket.ts';
@@ -28,6 +28,7 @@ export async function serve(resources: Resources, worker: OrderWorker | null): P
     worker,
     findObstacle: async () => (isDraining ? 'The process is shutting down' : findDatabaseObstacle(resources)),
   });
+  const drain = drainOf(app);
   const cable = attachCable(app.server, { notifications, isAllowedOrigin: originCheck(allowedOrigins), onError });
   await app.listen({ host: config.HOST, port: config.PORT });
   return {
@@ -35,8 +36,7 @@ export async function serve(resources: Resources, worker: OrderWorker | null): P
     close: async () => {
       isDraining = true;
       await cable.close();
-      await Promise.race([app.close(), sleep(closeDeadlineMs, undefined, { ref: false })]);
-      app.server.closeAllConnections();
+      await drain.close(closeDeadlineMs);
     },
   };
 }

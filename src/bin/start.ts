@@ -1,30 +1,31 @@
+import { once } from 'node:events';
 import { findSampleProduct } from '../modules/catalog/catalog.service.ts';
-import { seedCatalog } from '../modules/catalog/seed.service.ts';
 import type { Config } from '../platform/config.ts';
 import { openResources, type Resources } from '../resources.ts';
 import { startWorker } from '../worker.ts';
 import { banner } from './banner.ts';
 import { withDatabase } from './database.ts';
 import { checkPort } from './port.ts';
+import { seedWithProgress } from './seed.ts';
 import { serve } from './serve.ts';
-import { untilToldToStop } from './signals.ts';
+import { listenForStop } from './signals.ts';
 
 /** Opens the shop, and closes it again in reverse when the process is told to stop (SIGINT, SIGTERM). */
 export async function start(config: Config): Promise<void> {
-  const stopped = untilToldToStop();
+  const stop = listenForStop();
   if (config.ROLE !== 'worker') await checkPort(config);
   await withDatabase(config, async ({ url, directUrl }) => {
     const resources = await openResources(config, url);
     try {
-      await fillEmptyCatalog(config, directUrl);
-      await run(resources, stopped);
+      await fillEmptyCatalog(config, directUrl, stop);
+      if (!stop.aborted) await run(resources, stop);
     } finally {
       await resources.close();
     }
   });
 }
 
-async function run(resources: Resources, stopped: Promise<void>): Promise<void> {
+async function run(resources: Resources, stop: AbortSignal): Promise<void> {
   const { config } = resources;
   const worker = config.ROLE === 'web' ? null : await startWorker(resources, config.ROLE);
   try {
@@ -32,7 +33,7 @@ async function run(resources: Resources, stopped: Promise<void>): Promise<void> 
     console.log(
       server ? await welcome(resources, server.address) : 'ScaleCommerce worker: paying and settling orders.',
     );
-    await stopped;
+    if (!stop.aborted) await once(stop, 'abort');
     console.log('Stopping: finishing what is in flight.');
     await server?.close();
   } finally {
@@ -41,8 +42,14 @@ async function run(resources: Resources, stopped: Promise<void>): Promise<void> 
 }
 
 /** Only ever an empty catalogue: a shop's own products are not touched. */
-async function fillEmptyCatalog(config: Config, url: string): Promise<void> {
-  if (config.SEED_PRODUCTS > 0) await seedCatalog({ url, products: config.SEED_PRODUCTS });
+async function fillEmptyCatalog(config: Config, url: string, stop: AbortSignal): Promise<void> {
+  if (config.SEED_PRODUCTS === 0) return;
+  try {
+    await seedWithProgress(url, config.SEED_PRODUCTS, stop);
+  } catch (error) {
+    if (!stop.aborted) throw error;
+    console.log('Stopped before the shop was open; nothing was seeded.');
+  }
 }
 
 async function welcome({ config, reader }: Resources, address: string): Promise<string> {

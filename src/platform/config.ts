@@ -32,7 +32,8 @@ export const configSchema = Type.Object({
   DATA_DIR: Type.String({
     minLength: 1,
     default: '.data',
-    description: 'Folder of the embedded PostgreSQL. Not used when `DATABASE_URL` is set.',
+    description:
+      "Folder of the embedded PostgreSQL, from the project's own when relative. Not used when `DATABASE_URL` is set.",
   }),
   ROLE: Type.Union([Type.Literal('all'), Type.Literal('web'), Type.Literal('worker')], {
     default: 'all',

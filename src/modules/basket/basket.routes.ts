@@ -17,7 +17,7 @@ export function basketRoutes(app: FastifyInstance, baskets: Baskets): void {
       {
         schema: {
           operationId: `getBasket${version.toUpperCase()}`,
-          summary: 'The basket; an empty one without a known token',
+          summary: `The basket; an empty one without a known token (${version.toUpperCase()})`,
           tags: ['Basket'],
           security: [{}, { basket: [] }],
           response: conditionalAnswers(BasketSchema),
@@ -32,7 +32,7 @@ export function basketRoutes(app: FastifyInstance, baskets: Baskets): void {
       {
         schema: {
           operationId: `setQuantity${version.toUpperCase()}`,
-          summary: 'Set the quantity of a product in the basket',
+          summary: `Set the quantity of a product in the basket (${version.toUpperCase()})`,
           description: 'Without a known token a basket is made; its token comes in the header `Shopping-Basket-ID`.',
           tags: ['Basket'],
           security: [{}, { basket: [] }],

@@ -56,7 +56,7 @@ export function catalogRoutes(app: FastifyInstance, catalog: Catalog): void {
       {
         schema: {
           operationId: `getProduct${version.toUpperCase()}`,
-          summary: 'One product',
+          summary: `One product (${version.toUpperCase()})`,
           tags: ['Products'],
           params: ProductParams,
           response: conditionalAnswers(ProductSchema),

@@ -1,5 +1,6 @@
-import { execFile } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import {
   chownSync,
   closeSync,
@@ -16,7 +17,7 @@ import {
 } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
+import { text } from 'node:stream/consumers';
 import { type Account, commandOf } from './account.ts';
 import type { Binaries } from './binaries.ts';
 import { failure, type Place } from './place.ts';
@@ -65,13 +66,20 @@ async function createCluster(place: Place, binaries: Binaries, account: Account,
   const args = [...initdbArguments(cluster, passwordForInitdb), ...(durable ? [] : ['--no-sync'])];
   const command = commandOf(account, place.dataDir, binaries.initdb, args);
   try {
-    await promisify(execFile)(command.file, command.args, command.options);
+    await runApart(command);
   } catch (cause) {
     throw failure(place, 'initdb could not create the PostgreSQL cluster', cause);
   }
   renameSync(cluster, place.cluster);
   syncFolder(place.dataDir);
   await rm(workshop, { recursive: true });
+}
+
+/** In a process group of its own: a Ctrl-C in the terminal is for us to hear, not for a half-made cluster to die of. */
+async function runApart({ file, args, options }: ReturnType<typeof commandOf>): Promise<void> {
+  const child = spawn(file, args, { ...options, detached: true, stdio: ['ignore', 'ignore', 'pipe'] });
+  const [complaint, [status, signal]] = await Promise.all([text(child.stderr), once(child, 'close')]);
+  if (status !== 0) throw new Error(`${file} ended with ${signal ?? `status ${status}`}: ${complaint.trim()}`);
 }
 
 function initdbArguments(cluster: string, passwordFile: string): string[] {
