@@ -5,6 +5,7 @@ import { type OrderWorker, startOrderWorker } from './order-worker.ts';
 
 /** As many as a worker pays at the same time. */
 const mostAtOnce = 500;
+const claimedAtOnce = 500;
 const shoppersAtOnce = 10;
 
 let shop: TestShop;
@@ -31,6 +32,19 @@ it('works on other orders while those that the gateway cannot answer for wait fo
 
   const { shopper, orderId } = await order(product, 'tok_success');
   expect(await endedOrder(shopper, orderId)).toMatchObject({ status: 'completed' });
+}, 60_000);
+
+it('works through a line of free orders that is longer than what it takes at a time, without another look', async () => {
+  const product = await addProduct(shop, { stock: 1_000 });
+  const wanted = Array.from({ length: claimedAtOnce + 100 }, () => product);
+  const shoppers = Array.from({ length: shoppersAtOnce }, async () => {
+    while (wanted.pop()) await order(product, 'tok_success');
+  });
+  await Promise.all(shoppers);
+  const never = 2 ** 31 - 1;
+  worker = await startOrderWorker({ ...shop.resources, gateway, pollMs: never, onError: () => undefined });
+  const open = async () => (await shop.query('SELECT FROM order_states WHERE ended_at IS NULL')).length;
+  await expect.poll(open, { timeout: 20_000 }).toBe(0);
 }, 60_000);
 
 const gateway: PaymentGateway = {

@@ -42,6 +42,8 @@ export class OrderWorker {
   readonly #settlements: BatchedSettlement;
   readonly #timers: NodeJS.Timeout[];
   #running = 0;
+  /** The last look found as many free orders as it would take: there may be more. */
+  #mayBeMore = false;
   #isStopping = false;
 
   constructor(options: OrderWorkerOptions, lease: Lease) {
@@ -52,6 +54,7 @@ export class OrderWorker {
       setInterval(() => this.#look(() => this.#claim()), options.pollMs),
       setInterval(() => this.#look(() => this.#sweep()), sweepEveryMs),
     ];
+    this.#look(() => this.#claim());
   }
 
   /** Under which owner an order accepted now is to be written; null: leave it free for any worker. */
@@ -82,7 +85,16 @@ export class OrderWorker {
     const owner = this.owner();
     if (!owner) return;
     const room = Math.min(claimAtMost, mostKnown - this.#known.size);
-    this.#takeAll(await claimFreeOrders(this.#options.database, owner, room), owner);
+    const claimed = await claimFreeOrders(this.#options.database, owner, room);
+    this.#mayBeMore = claimed.length === room;
+    this.#takeAll(claimed, owner);
+  }
+
+  /** A long line of free orders is not left to the next look, once there is room for more of it. */
+  #claimMore(): void {
+    if (!this.#mayBeMore || this.#known.size >= mostKnown / 2) return;
+    this.#mayBeMore = false;
+    this.#look(() => this.#claim());
   }
 
   /** Finds orders whose acceptance this process never learnt of, since the answer to its COMMIT was lost. */
@@ -119,6 +131,7 @@ export class OrderWorker {
       else this.#tryAgainLater({ ...job, failures: job.failures + 1 });
     }
     this.#startWaiting();
+    this.#claimMore();
   }
 
   /** Whether there is nothing left to do: the order has ended, or it is not this worker's any more. */
