@@ -4,7 +4,7 @@ import { expectNothingLeftOver } from './support/invariants.ts';
 import { addProduct, endedOrder, openTestShop, orderIdOf, Shopper, type TestShop } from './support/shop.ts';
 
 /** Far above what a batch loses to a held row (200 ms), far below how long the row is held. */
-const soonMs = 1_500;
+const soonMs = 2_000;
 const heldMs = 3_000;
 
 let shop: TestShop;
