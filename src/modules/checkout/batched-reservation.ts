@@ -72,8 +72,9 @@ export class BatchedReservation {
     free: readonly PlannedOrder[],
     detours: number,
   ): Promise<(Answer | Promise<Answer>)[]> {
-    const waiting = new Map([...held].map(([order, row]) => [order, this.#setAside(order, row)]));
+    // First: should it fail, it fails for the whole batch, and nobody of it may be accepted later after all.
     const served = free.length === 0 ? [] : await this.#acceptAround(free, detours);
+    const waiting = new Map([...held].map(([order, row]) => [order, this.#setAside(order, row)]));
     const answers = new Map(free.map((order, index) => [order, served[index]]));
     return planned.map((order) => (waiting.get(order) ?? answers.get(order)) as Answer | Promise<Answer>);
   }
