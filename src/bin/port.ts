@@ -1,5 +1,6 @@
 import { createServer } from 'node:net';
 import type { Config } from '../platform/config.ts';
+import { localAddress } from './address.ts';
 
 const probeTimeoutMs = 500;
 
@@ -24,9 +25,10 @@ function tryToListen(host: string, port: number): Promise<NodeJS.ErrnoException 
 }
 
 async function isScaleCommerce(host: string, port: number): Promise<boolean> {
-  const name = host === '0.0.0.0' || host === '::' ? 'localhost' : host.includes(':') ? `[${host}]` : host;
   try {
-    const answer = await fetch(`http://${name}:${port}/openapi.json`, { signal: AbortSignal.timeout(probeTimeoutMs) });
+    const answer = await fetch(`${localAddress(host, port)}/openapi.json`, {
+      signal: AbortSignal.timeout(probeTimeoutMs),
+    });
     return (await answer.text()).includes('"title":"ScaleCommerce"');
   } catch {
     return false;

@@ -6,6 +6,7 @@ import type { OrderWorker } from '../modules/checkout/order-worker.ts';
 import { attachCable } from '../modules/notifications/cable.socket.ts';
 import { sql } from '../platform/db.ts';
 import type { Resources } from '../resources.ts';
+import { localAddress } from './address.ts';
 
 export type WebServer = Readonly<{
   /** The base of every address that it answers. */
@@ -32,7 +33,7 @@ export async function serve(resources: Resources, worker: OrderWorker | null): P
   const cable = attachCable(app.server, { notifications, isAllowedOrigin: originCheck(allowedOrigins), onError });
   await app.listen({ host: config.HOST, port: config.PORT });
   return {
-    address: addressOf(config.HOST, app.server.address() as AddressInfo),
+    address: localAddress(config.HOST, (app.server.address() as AddressInfo).port),
     close: async () => {
       isDraining = true;
       await cable.close();
@@ -50,10 +51,4 @@ async function findDatabaseObstacle({ database }: Resources): Promise<string | n
     () => 'The database cannot be reached',
   );
   return Promise.race([answered, late]);
-}
-
-function addressOf(host: string, { port }: AddressInfo): string {
-  const isEverywhere = host === '0.0.0.0' || host === '::';
-  const name = isEverywhere ? 'localhost' : host.includes(':') ? `[${host}]` : host;
-  return `http://${name}:${port}`;
 }

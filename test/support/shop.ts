@@ -6,6 +6,7 @@ import { sql, type Value } from '../../src/platform/db.ts';
 import { openResources, type Resources } from '../../src/resources.ts';
 import { newId } from '../../src/shared/ids.ts';
 import { startWorker } from '../../src/worker.ts';
+import { eventually } from './eventually.ts';
 import { createTestDatabase } from './postgres.ts';
 
 /** A whole shop on a database of its own: the application, and a worker unless its role is `web`. */
@@ -121,17 +122,6 @@ export class Shopper {
 /** The id at the end of a Location header. */
 export function orderIdOf(response: Response): string {
   return String(response.headers.location).replace(/^.*\//, '');
-}
-
-/** Asks until `check` answers with something, for up to `timeoutMs`. */
-async function eventually<T>(check: () => Promise<T | null | undefined | false>, timeoutMs = 15_000): Promise<T> {
-  const deadlineMs = performance.now() + timeoutMs;
-  for (;;) {
-    const found = await check();
-    if (found) return found;
-    if (performance.now() > deadlineMs) throw new Error(`Not so within ${timeoutMs} ms`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
 }
 
 /** The order as its shopper sees it once it is over. */

@@ -81,30 +81,37 @@ export async function getKeyedPage(catalog: Catalog, key: string | undefined): P
 
 async function pageAfter(catalog: Catalog, id: string): Promise<Dated<KeyedPage>> {
   const rows = await readPageAfter(catalog.reader, id);
-  const { behind, membership_changed_at, now } = firstOf(rows);
   const found = productsIn(rows);
   const products = found.slice(0, productsPerPage);
-  const document = {
-    per_page: productsPerPage,
-    next: found.length > productsPerPage ? keyAfter(catalog, products) : null,
-    previous: behind ? keyBefore(catalog, products) : null,
-    records: products.map((row) => toProduct(row, catalog.currency)),
-  };
-  return { document, changedAt: latestChange(products, membership_changed_at), readAt: now };
+  return keyedPage(catalog, products, firstOf(rows), {
+    hasNext: found.length > productsPerPage,
+    hasPrevious: firstOf(rows).behind,
+  });
 }
 
 async function pageBefore(catalog: Catalog, id: string): Promise<Dated<KeyedPage>> {
   const rows = await readPageBefore(catalog.reader, id);
-  const { behind, membership_changed_at, now } = firstOf(rows);
   const found = productsIn(rows);
   const products = found.slice(-productsPerPage);
+  return keyedPage(catalog, products, firstOf(rows), {
+    hasNext: firstOf(rows).behind,
+    hasPrevious: found.length > productsPerPage,
+  });
+}
+
+function keyedPage(
+  catalog: Catalog,
+  products: readonly ProductRow[],
+  whole: { membership_changed_at: Date; now: Date },
+  neighbours: { hasNext: boolean; hasPrevious: boolean },
+): Dated<KeyedPage> {
   const document = {
     per_page: productsPerPage,
-    next: behind ? keyAfter(catalog, products) : null,
-    previous: found.length > productsPerPage ? keyBefore(catalog, products) : null,
+    next: neighbours.hasNext ? keyAfter(catalog, products) : null,
+    previous: neighbours.hasPrevious ? keyBefore(catalog, products) : null,
     records: products.map((row) => toProduct(row, catalog.currency)),
   };
-  return { document, changedAt: latestChange(products, membership_changed_at), readAt: now };
+  return { document, changedAt: latestChange(products, whole.membership_changed_at), readAt: whole.now };
 }
 
 /** An empty page has nothing before it to continue after: the next page is then the very first. */
