@@ -1,21 +1,72 @@
-/** Everything that a payment provider must be able to do for the shop, each call under an idempotency key. */
+/**
+ * Everything that a payment provider must be able to do for the shop, each call under an idempotency key: the first
+ * request under a key decides, and the same one again gets the same answer. A call that gets no answer, or one that says
+ * nothing about the payment, throws {@link GatewayUnanswered}: then nobody knows what has happened.
+ */
 export interface PaymentGateway {
-  /** Sets `amount` aside. A repeated key gets the first answer again. */
-  authorize(request: AuthorizeRequest): Promise<Authorization>;
-  /** Takes an authorized amount. A repeated key gets the first answer again. */
-  capture(request: CaptureRequest): Promise<Capture>;
+  /** Sets an amount aside. */
+  authorize(request: AuthorizeRequest): Promise<AuthorizeAnswer>;
+  /** Takes all of an authorized amount. */
+  capture(request: CaptureRequest): Promise<CaptureAnswer>;
+  /**
+   * Closes an authorization, by its key, with every capture of it: also one that has not arrived yet, which is then
+   * refused when it does. A capture that came first stays.
+   */
+  void(request: VoidRequest): Promise<VoidAnswer>;
+  /** Gives a captured amount back, all of it. */
+  refund(request: RefundRequest): Promise<RefundAnswer>;
+  /** What the gateway has on record under a key. Finding nothing proves nothing: the request may still arrive. */
+  lookup(key: string): Promise<GatewayRecord | null>;
+  /** Authorizations that the gateway approved since then, with what became of them, in pages after `afterKey`. */
+  listAuthorizations(request: ListRequest): Promise<readonly GatewayAuthorization[]>;
   close(): Promise<void>;
 }
 
 /** `amount` in minor units of `currency`. */
 export type AuthorizeRequest = Readonly<{ key: string; paymentToken: string; amount: number; currency: string }>;
-export type CaptureRequest = Readonly<{ key: string; authorizationKey: string; amount: number; currency: string }>;
+/** With the whole request that it draws on: what a gateway without a look-up by key needs. */
+export type CaptureRequest = Readonly<{ key: string; authorization: AuthorizeRequest }>;
+export type VoidRequest = Readonly<{ key: string; authorization: AuthorizeRequest }>;
+export type RefundRequest = Readonly<{ key: string; authorizationKey: string; amount: number; currency: string }>;
+export type ListRequest = Readonly<{ since: Date; afterKey: string | null; limit: number }>;
 
-/** The gateway's word: approved, or declined with a message that is fit for the shopper. */
-export type Authorization =
-  | Readonly<{ approved: true; reference: string }>
-  | Readonly<{ approved: false; message: string }>;
-export type Capture = Readonly<{ reference: string }>;
+/** Messages are fit for the shopper. `closed`: a void came first. */
+export type AuthorizeAnswer =
+  | Readonly<{ outcome: 'approved'; reference: string }>
+  | Readonly<{ outcome: 'declined'; message: string }>
+  | Readonly<{ outcome: 'closed' }>;
+export type CaptureAnswer =
+  | Readonly<{ outcome: 'captured'; reference: string }>
+  | Readonly<{ outcome: 'refused'; message: string }>
+  | Readonly<{ outcome: 'closed' }>;
+export type VoidAnswer = Readonly<{ outcome: 'closed' }> | Readonly<{ outcome: 'captured'; reference: string }>;
+export type RefundAnswer =
+  | Readonly<{ outcome: 'refunded'; reference: string }>
+  | Readonly<{ outcome: 'refused'; message: string }>;
+
+export type GatewayRecord = Readonly<{
+  operation: 'authorize' | 'capture' | 'void' | 'refund';
+  approved: boolean;
+  amount: number;
+  currency: string;
+  reference: string;
+}>;
+
+/** An approved authorization: money set aside, until it is captured, voided, or captured and refunded. */
+export type GatewayAuthorization = Readonly<{
+  key: string;
+  amount: number;
+  currency: string;
+  state: 'authorized' | 'captured' | 'voided' | 'refunded';
+}>;
+
+/** No answer in time, a broken connection, a fault of the gateway's own: what became of the call is unknown. */
+export class GatewayUnanswered extends Error {
+  constructor(message: string, options: { cause?: unknown } = {}) {
+    super(message, options);
+    this.name = 'GatewayUnanswered';
+  }
+}
 
 /** Thrown where a gateway was asked for what makes no sense to it: a fault in this program, not in the payment. */
 export class GatewayRefusedRequest extends Error {
@@ -25,7 +76,33 @@ export class GatewayRefusedRequest extends Error {
   }
 }
 
+export type PaymentStep = 'authorize' | 'capture' | 'void' | 'refund';
+
 /** The idempotency key of one step of one attempt to pay an order: the same for whoever takes the order on. */
-export function paymentKey(orderId: string, attempt: number, step: 'authorize' | 'capture'): string {
+export function paymentKey(orderId: string, attempt: number, step: PaymentStep): string {
   return `${orderId}:${attempt}:${step}`;
+}
+
+/** The same gateway, whose calls are given up as {@link GatewayUnanswered} after `deadlineMs`. */
+export function withDeadline(gateway: PaymentGateway, deadlineMs: number): PaymentGateway {
+  const within = <T>(call: string, answer: Promise<T>): Promise<T> => answeredWithin(answer, deadlineMs, call);
+  return {
+    authorize: (request) => within('authorize', gateway.authorize(request)),
+    capture: (request) => within('capture', gateway.capture(request)),
+    void: (request) => within('void', gateway.void(request)),
+    refund: (request) => within('refund', gateway.refund(request)),
+    lookup: (key) => within('lookup', gateway.lookup(key)),
+    listAuthorizations: (request) => within('list', gateway.listAuthorizations(request)),
+    close: () => gateway.close(),
+  };
+}
+
+function answeredWithin<T>(answer: Promise<T>, deadlineMs: number, call: string): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(
+      () => reject(new GatewayUnanswered(`The gateway did not answer ${call} within ${deadlineMs / 1_000} s`)),
+      deadlineMs,
+    );
+    answer.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
 }
