@@ -12,6 +12,7 @@ ALTER TABLE simulated_gateway.journal
 
 -- An authorization is ended once, by a capture or by a void: they compete for one place in an index, so that neither
 -- has to lock the authorization.
+-- squawk-ignore require-concurrent-index-deletion
 DROP INDEX simulated_gateway.journal_one_capture;
 -- squawk-ignore require-concurrent-index-creation
 CREATE UNIQUE INDEX journal_one_end ON simulated_gateway.journal (authorization_key)
