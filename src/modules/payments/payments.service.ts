@@ -26,7 +26,11 @@ export interface PaymentGateway {
 export type AuthorizeRequest = Readonly<{ key: string; paymentToken: string; amount: number; currency: string }>;
 /** With the whole request that it draws on: what a gateway without a look-up by key needs. */
 export type CaptureRequest = Readonly<{ key: string; authorization: AuthorizeRequest }>;
-export type VoidRequest = Readonly<{ key: string; authorization: AuthorizeRequest }>;
+/** Without its token once that was erased: then the gateway must have the authorization on record. */
+export type VoidRequest = Readonly<{
+  key: string;
+  authorization: Omit<AuthorizeRequest, 'paymentToken'> & Readonly<{ paymentToken: string | null }>;
+}>;
 export type RefundRequest = Readonly<{ key: string; authorizationKey: string; amount: number; currency: string }>;
 export type ListRequest = Readonly<{ since: Date; afterKey: string | null; limit: number }>;
 
