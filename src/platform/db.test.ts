@@ -1,7 +1,8 @@
 import { once } from 'node:events';
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { type AddressInfo, createServer } from 'node:net';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { createTestDatabase, onServer, type TestDatabase } from '../../test/support/postgres.ts';
+import { openTcpProxy, type TcpProxy, type TcpProxyOptions } from '../../test/support/tcp-proxy.ts';
 import { Unavailable } from '../shared/refusal.ts';
 import { CommitUnknown, type Database, type DatabaseOptions, openDatabase, sql, sqlStateOf, type Tx } from './db.ts';
 
@@ -481,60 +482,9 @@ async function untilItRests(pid: () => number): Promise<void> {
   await expect.poll(isResting).toBe(true);
 }
 
-type Proxy = Readonly<{ url: string; cut(): void; fallSilent(): void; close(): Promise<void> }>;
-
-/**
- * A way to the database that can be cut: at any time, or at COMMIT, with or without letting it through; or that turns
- * the first of a keyword into one that the server refuses.
- */
-async function openProxy(options: { cutAtCommit?: 'before' | 'after'; spoil?: string } = {}): Promise<Proxy> {
-  const target = new URL(testDatabase.url);
-  const sockets = new Set<Socket>();
-  /** One for each connection so far. */
-  const silencers = new Set<() => void>();
-  const cut = (): void => {
-    for (const socket of sockets) socket.destroy();
-  };
-  const server = createServer((client) => {
-    const upstream = connect(Number(target.port || 5432), target.hostname);
-    let isCommitting = false;
-    let isSilent = false;
-    silencers.add(() => {
-      isSilent = true;
-    });
-    let isSpoilt = false;
-    for (const socket of [client, upstream]) sockets.add(socket.on('error', cut).on('close', cut));
-    client.on('data', (data) => {
-      const chunk = Buffer.from(data);
-      const spoiltAt = options.spoil === undefined || isSpoilt ? -1 : chunk.indexOf(options.spoil);
-      if (spoiltAt >= 0) chunk.write('X', spoiltAt);
-      isSpoilt ||= spoiltAt >= 0;
-      isCommitting ||= options.cutAtCommit !== undefined && chunk.includes('COMMIT');
-      if (isCommitting && options.cutAtCommit === 'before') cut();
-      else upstream.write(chunk);
-    });
-    upstream.on('data', (chunk) => {
-      if (isSilent) return;
-      if (!isCommitting) client.write(chunk);
-      else if (chunk.includes('COMMIT')) cut();
-    });
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const url = new URL(target);
-  url.hostname = '127.0.0.1';
-  url.port = String((server.address() as AddressInfo).port);
-  const proxy = {
-    url: url.href,
-    cut,
-    fallSilent: () => {
-      for (const silence of silencers) silence();
-    },
-    close: async () => {
-      cut();
-      await new Promise((resolve) => server.close(resolve));
-    },
-  };
+/** A proxy to the database of this test. */
+async function openProxy(options: TcpProxyOptions = {}): Promise<TcpProxy> {
+  const proxy = await openTcpProxy(testDatabase.url, options);
   opened.unshift(proxy);
   return proxy;
 }
