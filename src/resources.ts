@@ -6,6 +6,7 @@ import { openSimulatedGateway } from './modules/payments/simulated-gateway.ts';
 import { ensureShop, type Shop } from './modules/shop/shop.service.ts';
 import { type Config, originsOf } from './platform/config.ts';
 import { type Database, type DatabaseOptions, openDatabase, type Reader } from './platform/db.ts';
+import { reportRarely } from './platform/report-rarely.ts';
 
 /** All that the shop runs on, opened from the configuration. */
 export type Resources = Readonly<{
@@ -39,7 +40,7 @@ const secretFields = { paths: ['err.detail', 'err.where', 'err.internalQuery'], 
 /** Opens what `config` names, on the migrated database at `databaseUrl`. Close it when done. */
 export async function openResources(config: Config, databaseUrl: string): Promise<Resources> {
   const logger = pino({ level: config.LOG_LEVEL, redact: secretFields }, pino.destination({ dest: 2, sync: false }));
-  const onError = (error: Error): void => logger.error({ err: error }, error.message);
+  const onError = reportRarely((error, untold) => logger.error({ err: error, untold }, error.message));
   const open = (name: string, connections: number, more: Pick<DatabaseOptions, 'readOnly' | 'lockTimeoutMs'> = {}) =>
     openDatabase({ url: databaseUrl, name, connections, waiting: 5_000, onError, ...more });
   const database = open('engine', 12);
