@@ -42,11 +42,12 @@ export async function serve(resources: Resources, worker: OrderWorker | null): P
   };
 }
 
-async function findDatabaseObstacle({ database }: Resources): Promise<string | null> {
+/** By way of every pool that requests wait for: one without a free connection answers nobody. */
+async function findDatabaseObstacle({ database, batchDatabase, reader }: Resources): Promise<string | null> {
   const late = new Promise<string>((resolve) =>
-    setTimeout(resolve, probeTimeoutMs, 'The database does not answer').unref(),
+    setTimeout(resolve, probeTimeoutMs, 'The database does not answer in time').unref(),
   );
-  const answered = database.query(anything).then(
+  const answered = Promise.all([database, batchDatabase, reader].map((pool) => pool.query(anything))).then(
     () => null,
     () => 'The database cannot be reached',
   );

@@ -298,8 +298,10 @@ describe('a lost connection', () => {
   it('is told of when nobody used it, without what belongs to the connection', async () => {
     await terminate(await db.transaction(pidOf));
     await expect.poll(() => backgroundErrors.length).toBe(1);
-    expect(sqlStateOf(backgroundErrors[0])).toBe('57P01');
-    expect(backgroundErrors[0]).not.toHaveProperty('client');
+    expect(backgroundErrors[0]).toBeInstanceOf(Unavailable);
+    const cause = backgroundErrors[0]?.cause;
+    expect(sqlStateOf(cause)).toBe('57P01');
+    expect(cause).not.toHaveProperty('client');
   });
 
   it('costs the pool nothing: after all its backends were terminated it serves as many as before', async () => {
@@ -321,6 +323,25 @@ describe('a lost connection', () => {
     await expect.poll(() => backgroundErrors.length).toBe(4);
     const after = await together();
     expect(new Set([...before, ...after]).size).toBe(8);
+  });
+});
+
+describe('a server that has lost its office to another', () => {
+  const becomeReadOnly = sql('test.become_read_only', 'SET default_transaction_read_only = on');
+  const writes: ReadonlyArray<[what: string, write: () => Promise<unknown>]> = [
+    ['a single write', () => db.query(insertNote, [1])],
+    ['a transaction that writes', () => db.transaction((tx) => tx.query(insertNote, [1]))],
+    ['a transaction that locks', () => db.transaction((tx) => tx.query(lockCount))],
+    ['a transaction that defers its writes', () => db.transaction(async (tx) => tx.defer(insertNote, [1]))],
+  ];
+
+  it.each(writes)('makes %s unavailable, and the next goes to its successor', async (_, write) => {
+    db = open({ connections: 1 });
+    await db.query(becomeReadOnly);
+    const failure: unknown = await write().catch((error: unknown) => error);
+    expect(failure).toBeInstanceOf(Unavailable);
+    expect(sqlStateOf((failure as Error).cause)).toBe('25006');
+    await write();
   });
 });
 

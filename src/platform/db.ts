@@ -61,8 +61,11 @@ const connectTimeoutMs = 3_000;
 const transactionTries = 5;
 
 const repeatable = new Set(['40001', '40P01']);
-/** Classes 08, 53, 57 (connection, resources, operator intervention), a lock not had in time, a refused connection. */
-const passing = /^(08|53|57)|^(55P03|25P03|ECONNREFUSED|ECONNRESET|EPIPE|ENOTFOUND|EHOSTUNREACH|ETIMEDOUT)$/;
+/**
+ * Classes 08, 53, 57 (connection, resources, operator intervention), a lock not had in time, a server that has lost its
+ * office to another and only reads, a refused connection.
+ */
+const passing = /^(08|53|57)|^(55P03|25P03|25006|ECONNREFUSED|ECONNRESET|EPIPE|ENOTFOUND|EHOSTUNREACH|ETIMEDOUT)$/;
 
 /** A named statement. The name must be unique in the program; by convention `<module>.<what>`. */
 export function sql(name: string, text: string): Statement {
@@ -95,16 +98,21 @@ export function openDatabase(options: DatabaseOptions): Database {
     // The pool hangs the whole client on it, the key included with which its statements can be cancelled.
     Reflect.deleteProperty(error, 'client');
     // Connections that take their leave may still hear that the server does so, too.
-    if (!pool.ending) options.onError(error);
+    if (!pool.ending)
+      options.onError(new Unavailable(`An idle connection was lost: ${error.message}`, { cause: error }));
   });
   return {
-    query: (statement, values = []) => withClient(pool, options.waiting, (client) => run(client, statement, values)),
-    transaction: (work) => repeated(() => withClient(pool, options.waiting, (client) => inTransaction(client, work))),
+    query: (statement, values = []) => withClient(pool, options, (client) => run(client, statement, values)),
+    transaction: (work) => repeated(() => withClient(pool, options, (client) => inTransaction(client, work))),
     close: () => pool.end(),
   };
 }
 
-async function withClient<T>(pool: pg.Pool, waiting: number, use: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+async function withClient<T>(
+  pool: pg.Pool,
+  { waiting, readOnly = false }: DatabaseOptions,
+  use: (client: pg.PoolClient) => Promise<T>,
+): Promise<T> {
   if (pool.waitingCount >= waiting) throw new Unavailable('Too many requests are waiting for the database');
   const client = await pool.connect().catch((cause: Error) => {
     throw new Unavailable(`The database cannot be reached: ${cause.message}`, { cause });
@@ -116,6 +124,8 @@ async function withClient<T>(pool: pg.Pool, waiting: number, use: (client: pg.Po
   try {
     return await use(client);
   } catch (error) {
+    // Where nothing but reading was asked for, a write is the program's fault and no server's.
+    if (readOnly && isReadOnlyRefusal(error)) throw error;
     broken = connectionIsSuspect(error) ? (error as Error) : undefined;
     throw asUnavailable(error);
   } finally {
@@ -233,9 +243,16 @@ export function isDataFault(error: unknown): boolean {
   return error instanceof pg.DatabaseError && /^2[23]/.test(sqlStateOf(error));
 }
 
-/** An error that is not the server's own answer leaves the connection in a state that nobody knows. */
+/**
+ * An error that is not the server's own answer leaves the connection in a state that nobody knows; and a server that
+ * only reads will not do: the next connection leads to its successor.
+ */
 function connectionIsSuspect(error: unknown): boolean {
-  return !(error instanceof pg.DatabaseError) || /^(08|57|25P03)/.test(sqlStateOf(error));
+  return !(error instanceof pg.DatabaseError) || /^(08|57|25P03)/.test(sqlStateOf(error)) || isReadOnlyRefusal(error);
+}
+
+function isReadOnlyRefusal(error: unknown): boolean {
+  return sqlStateOf(error) === '25006';
 }
 
 function asUnavailable(error: unknown): unknown {
