@@ -1,69 +1,156 @@
 /**
- * A shopper crowd in a process of its own: so many kept-alive connections, each checking out the next basket as soon as
- * its last answer is there. Usage: checkout-load.ts PORT CONNECTIONS, one basket token a line on standard input; prints
- * one line of JSON. It speaks just enough HTTP: on a shared machine every microsecond it takes is the server's.
+ * A crowd of shoppers, as a process of the benchmark: kept-alive connections that check out one basket after the other,
+ * as fast as they are answered or at a given rate. It speaks just enough HTTP, with requests that are ready before the
+ * start: on a shared machine every microsecond it takes is the server's.
  */
+import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
-import { text } from 'node:stream/consumers';
+import { answerParent } from './checkout/child.ts';
+import { type LoadAnswer, type LoadQuestion, latencyOf } from './checkout/messages.ts';
 
-const port = Number(process.argv[2]);
-const connections = Number(process.argv[3]);
-const tokens = (await text(process.stdin)).trim().split('\n');
+type Shopper = { readonly socket: Socket; onAnswer: (head: string) => void };
+type Records = { latenciesMs: number[]; latesMs: number[]; answersByStatus: Record<string, number> };
 
 const body = JSON.stringify({
   payment_token: 'tok_success',
   email: 'shopper@example.com',
   address: { line_1: '1 Main St', city: 'Springfield', state: 'IL', zip: '62701', country: 'US' },
 });
-const answersByStatus: Record<string, number> = {};
-const latenciesMs: number[] = [];
+const unknownToken = '00000000-0000-7000-8000-000000000000';
+const checkoutText = requestText('checkout', `Authorization: Bearer ${unknownToken}\r\n`, body);
+const tokenAt = checkoutText.indexOf(unknownToken);
+const checkoutRequest = Buffer.from(checkoutText, 'latin1');
+/** One for all: a chunk is looked at before the next is read. */
+const chunk = Buffer.allocUnsafe(16 * 1_024);
 
-const startMs = performance.now();
-await Promise.all(Array.from({ length: connections }, shop));
-const seconds = (performance.now() - startMs) / 1_000;
-latenciesMs.sort((a, b) => a - b);
-console.log(
-  JSON.stringify({
-    perSecond: Math.round(latenciesMs.length / seconds),
-    answersByStatus,
-    p50Ms: Math.round(percentile(50)),
-    p99Ms: Math.round(percentile(99)),
-  }),
-);
+answerParent<LoadQuestion>(run, async () => undefined);
 
-/** Checks out baskets on one connection until none is left. */
-async function shop(): Promise<void> {
-  const socket = connect(port, '127.0.0.1').setNoDelay(true);
-  for (let token = tokens.pop(); token; token = tokens.pop()) {
-    const sentMs = performance.now();
-    socket.write(requestFor(token));
-    const status = await nextStatus(socket);
-    latenciesMs.push(performance.now() - sentMs);
-    answersByStatus[status] = (answersByStatus[status] ?? 0) + 1;
-  }
-  socket.destroy();
+async function run(question: LoadQuestion): Promise<LoadAnswer> {
+  const { port, connections, perSecond, tokens } = question;
+  const shoppers = await Promise.all(Array.from({ length: connections }, () => enter(port)));
+  const records: Records = { latenciesMs: [], latesMs: [], answersByStatus: {} };
+  const cpuBefore = process.cpuUsage();
+  const startMs = performance.now();
+  if (perSecond === null) await inClosedLoop(shoppers, question, records);
+  else await inOpenLoop(shoppers, tokens, perSecond, records);
+  const seconds = (performance.now() - startMs) / 1_000;
+  const { user, system } = process.cpuUsage(cpuBefore);
+  for (const { socket } of shoppers) socket.destroy();
+  return {
+    seconds,
+    answersByStatus: records.answersByStatus,
+    latencyMs: latencyOf(records.latenciesMs),
+    lateMs: latencyOf(records.latesMs),
+    cpuSeconds: (user + system) / 1e6,
+  };
 }
 
-function requestFor(token: string): string {
-  return `POST /api/v2/shopping_basket/checkout HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+/** One connection, kept open. A shopper has one request under way at most. */
+async function enter(port: number): Promise<Shopper> {
+  let received = '';
+  const onChunk = (size: number, bytes: Uint8Array): boolean => {
+    received += (bytes as Buffer).toString('latin1', 0, size);
+    const headEnd = received.indexOf('\r\n\r\n');
+    if (headEnd < 0 || received.length < headEnd + 4 + bodyLength(received)) return true;
+    const head = received;
+    received = '';
+    shopper.onAnswer(head);
+    return true;
+  };
+  const socket = connect({ port, host: '127.0.0.1', noDelay: true, onread: { buffer: chunk, callback: onChunk } });
+  const shopper: Shopper = { socket, onAnswer: () => undefined };
+  await once(socket, 'connect');
+  socket.on('error', failWith);
+  socket.on('close', (hadError) => hadError && failWith(new Error('A connection was lost')));
+  return shopper;
 }
 
-/** The status of the next answer, once all of it has arrived. */
-function nextStatus(socket: Socket): Promise<string> {
-  return new Promise((resolve, reject) => {
-    let received = '';
-    const onData = (chunk: Buffer): void => {
-      received += chunk.toString('latin1');
-      const headEnd = received.indexOf('\r\n\r\n');
-      const length = Number(/content-length: (\d+)/i.exec(received)?.[1]);
-      if (headEnd < 0 || received.length < headEnd + 4 + length) return;
-      socket.off('data', onData).off('error', reject);
-      resolve(received.slice(9, 12));
+function failWith(error: Error): never {
+  throw error;
+}
+
+function bodyLength(head: string): number {
+  const at = head.indexOf('content-length: ');
+  return at < 0 ? 0 : Number.parseInt(head.slice(at + 16, at + 22), 10);
+}
+
+function inClosedLoop(shoppers: readonly Shopper[], question: LoadQuestion, records: Records): Promise<void> {
+  const left = [...question.tokens];
+  const first = question.journeyProductId === null ? null : firstStep(question.journeyProductId);
+  let shopping = shoppers.length;
+  return new Promise((resolve) => {
+    const goOn = (shopper: Shopper): void => {
+      const token = left.pop();
+      if (token === undefined) {
+        if (--shopping === 0) resolve();
+      } else if (first === null) checkOut(shopper, token, performance.now(), records, goOn);
+      else {
+        shopper.onAnswer = (head) => checkOut(shopper, tokenIn(head), performance.now(), records, goOn);
+        shopper.socket.write(first);
+      }
     };
-    socket.on('data', onData).on('error', reject);
+    for (const shopper of shoppers) goOn(shopper);
   });
 }
 
-function percentile(share: number): number {
-  return latenciesMs[Math.floor((latenciesMs.length * share) / 100)] ?? Number.NaN;
+/**
+ * Requests are due at fixed times. One whose time has come while every shopper still waits for an answer is sent late,
+ * and its latency counts from when it was due.
+ */
+function inOpenLoop(
+  shoppers: readonly Shopper[],
+  tokens: readonly string[],
+  perSecond: number,
+  records: Records,
+): Promise<void> {
+  const idle = [...shoppers];
+  const startMs = performance.now();
+  let sent = 0;
+  return new Promise((resolve) => {
+    const sendDue = (): void => {
+      const due = Math.min(tokens.length, Math.floor(((performance.now() - startMs) * perSecond) / 1_000));
+      for (let shopper = sent < due ? idle.pop() : undefined; shopper; shopper = sent < due ? idle.pop() : undefined) {
+        checkOut(shopper, tokens[sent] ?? '', startMs + (sent * 1_000) / perSecond, records, (free) => {
+          idle.push(free);
+          if (sent === tokens.length && idle.length === shoppers.length) resolve();
+        });
+        sent++;
+      }
+      if (sent < tokens.length) setTimeout(sendDue, 1);
+    };
+    sendDue();
+  });
+}
+
+function checkOut(
+  shopper: Shopper,
+  token: string,
+  dueMs: number,
+  records: Records,
+  goOn: (shopper: Shopper) => void,
+): void {
+  const request = Buffer.from(checkoutRequest);
+  request.write(token, tokenAt, 'latin1');
+  shopper.onAnswer = (head) => {
+    const status = head.slice(9, 12);
+    records.answersByStatus[status] = (records.answersByStatus[status] ?? 0) + 1;
+    if (status === '202') records.latenciesMs.push(performance.now() - dueMs);
+    goOn(shopper);
+  };
+  records.latesMs.push(performance.now() - dueMs);
+  shopper.socket.write(request);
+}
+
+function firstStep(productId: string): Buffer {
+  return Buffer.from(requestText('products', '', JSON.stringify({ product: { product_id: productId, quantity: 1 } })));
+}
+
+function tokenIn(head: string): string {
+  const token = /shopping-basket-id: ([\da-f-]{36})/i.exec(head)?.[1];
+  if (!token) throw new Error(`A new basket was answered with ${head}`);
+  return token;
+}
+
+function requestText(path: string, headers: string, json: string): string {
+  return `POST /api/v2/shopping_basket/${path} HTTP/1.1\r\nHost: shop\r\n${headers}Content-Type: application/json\r\nContent-Length: ${json.length}\r\n\r\n${json}`;
 }

@@ -1,151 +1,103 @@
 /**
- * How many checkouts a second this machine completes over HTTP: accepted, paid at the simulated gateway (its journal
- * included) and settled; the load generator runs beside it on the same machine. Every strategy of reservation on one hot
- * product, and batches also spread over many. The database is a throw-away one with everything on that makes it durable.
+ * How fast this machine sells, in one run of about three minutes: the load generator and the database run beside the
+ * shop, and everything is on that makes a commit durable. Prints a table of goals and figures and keeps every raw figure
+ * under bench/results/. `--only NAME` runs one part (several: repeat it), `--quick` a fifth of everything, without keeping it.
  */
-import { spawn } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { cpus, tmpdir } from 'node:os';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { text } from 'node:stream/consumers';
-import { fileURLToPath } from 'node:url';
-import { buildApp } from '../src/app.ts';
-import { readConfig } from '../src/platform/config.ts';
-import { sql, type Value } from '../src/platform/db.ts';
+import { parseArgs } from 'node:util';
+import { openDatabase, sql } from '../src/platform/db.ts';
 import { acquireEmbeddedPostgres } from '../src/platform/embedded-postgres.ts';
 import { migrate } from '../src/platform/migrate.ts';
-import { openResources, type Resources } from '../src/resources.ts';
-import { newId } from '../src/shared/ids.ts';
-import { startWorker } from '../src/worker.ts';
+import { parentOf } from './checkout/cpu.ts';
+import { type Figure, isMet, rowOf } from './checkout/figures.ts';
+import { describeCommit, describeMachine, readDurableSettings } from './checkout/machine.ts';
+import type { Bench } from './checkout/runs.ts';
+import { type Scenario, scenarios } from './checkout/scenarios.ts';
 
-type Run = Readonly<{ strategy: string; products: number; connections: number; orders: number }>;
+type Raw = Record<string, unknown>;
 
-const runs: readonly Run[] = [
-  { strategy: 'batched', products: 1, connections: 1_000, orders: 30_000 },
-  { strategy: 'batched', products: 10_000, connections: 1_000, orders: 30_000 },
-  { strategy: 'batched', products: 1, connections: 100, orders: 20_000 },
-  { strategy: 'atomic', products: 1, connections: 100, orders: 3_000 },
-  { strategy: 'pessimistic', products: 1, connections: 100, orders: 3_000 },
-];
-const unitsPerProduct = 1_000_000;
-const loadScript = fileURLToPath(new URL('checkout-load.ts', import.meta.url));
+const backendPid = sql('bench.backend', 'SELECT pg_backend_pid() AS pid');
 
-let statements = 0;
+const { values: options } = parseArgs({
+  options: {
+    only: { type: 'string', multiple: true },
+    quick: { type: 'boolean', default: false },
+    /** For the process that is measured, such as --node-option=--cpu-prof. */
+    'node-option': { type: 'string', multiple: true, default: [] },
+  },
+});
 const dataDir = await mkdtemp(path.join(tmpdir(), 'checkout-bench-'));
 const server = await acquireEmbeddedPostgres({ dataDir });
 try {
   await migrate(server.url);
-  console.log(`Node ${process.version}, ${cpus().length} x ${cpus()[0]?.model}, load generator on the same machine`);
-  const table: Record<string, unknown>[] = [];
-  for (const run of runs) {
-    console.log(
-      `${run.strategy}: ${run.orders} checkouts over ${run.connections} connections, ${run.products} products …`,
-    );
-    table.push(await measure(run));
-  }
-  console.table(table);
+  await measure(chosen(options.only), server.url);
 } finally {
   await server.release();
   await rm(dataDir, { recursive: true, force: true });
 }
 
-async function measure(run: Run): Promise<Record<string, unknown>> {
-  const config = readConfig({ RESERVATION_STRATEGY: run.strategy, LOG_LEVEL: 'fatal' });
-  const resources = await openResources(config, server.url);
-  await checkDurability(resources);
-  const worker = await startWorker(resources, 'all');
-  const app = await buildApp({ resources, worker, findObstacle: async () => null });
-  const address = await app.listen({ host: '127.0.0.1', port: 0 });
-  const tokens = await fillBaskets(resources, run);
-  const [began] = await query<{ at: Date }>(resources, 'SELECT clock_timestamp() AS at');
-  const load = await crowd(Number(new URL(address).port), run.connections, tokens);
-  const completed = await completedSince(resources, began?.at ?? new Date());
-  await app.close();
-  await worker.stop();
-  await resources.close();
-  const { strategy, products, connections } = run;
-  return {
-    strategy,
-    products,
-    connections,
-    'completed/s': completed,
-    'answered/s': load.perSecond,
-    ...answersOf(load),
-  };
-}
-
-/** A figure that was got by giving durability up would be worth nothing. */
-async function checkDurability(resources: Resources): Promise<void> {
-  const off = await query<{ name: string }>(
-    resources,
-    `SELECT name FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit', 'full_page_writes') AND setting <> 'on'`,
-  );
-  if (off.length > 0) throw new Error(`Not measured: ${off.map(({ name }) => name).join(', ')} must be on`);
-}
-
-/** One basket with one unit for each order, the products in turn; returns their tokens. */
-async function fillBaskets(resources: Resources, { products, orders }: Run): Promise<string[]> {
-  const run = newId();
-  await query(
-    resources,
-    `WITH made AS (INSERT INTO products (id, sku, name, description, price_cents)
-       SELECT gen_random_uuid(), $1 || '-' || n, 'Lamp ' || n, 'A sturdy lamp, made to last and easy to clean', 1000
-         FROM generate_series(1, $2::integer) n RETURNING id),
-     moved AS (INSERT INTO stock_movements (product_id, delta, kind, who, why)
-       SELECT id, $3::integer, 'received', 'bench', 'bench' FROM made)
-     INSERT INTO stock (product_id, sellable) SELECT id, $3::integer FROM made`,
-    [run, products, unitsPerProduct],
-  );
-  const tokens = Array.from({ length: orders }, newId);
-  for (let first = 0; first < orders; first += 5_000) {
-    const some = tokens.slice(first, first + 5_000);
-    await query(
-      resources,
-      `INSERT INTO baskets (id, token, expires_at) SELECT t, t, now() + interval '1 day' FROM unnest($1::uuid[]) t`,
-      [some],
+async function measure(parts: readonly Scenario[], databaseUrl: string): Promise<void> {
+  const onError = (error: Error): void => console.error(error);
+  const database = openDatabase({ url: databaseUrl, name: 'bench', connections: 2, waiting: 10, onError });
+  try {
+    const settings = await readDurableSettings(database);
+    const machine = await describeMachine(database);
+    const commit = describeCommit();
+    console.log(`${machine.cores} x ${machine.cpu}, ${machine.memoryGb} GB, ${machine.system}`);
+    console.log(
+      `Node ${machine.node}, PostgreSQL ${machine.postgres}, ${commit?.id.slice(0, 7) ?? 'no commit'}${commit?.isDirty ? ' and changes' : ''}`,
     );
-    await query(
-      resources,
-      `INSERT INTO basket_lines (basket_id, product_id, quantity)
-       SELECT t.token, p.id, 1 FROM unnest($1::uuid[]) WITH ORDINALITY AS t (token, n)
-         JOIN (SELECT id, row_number() OVER (ORDER BY id) AS n FROM products WHERE sku LIKE $2 || '-%') p
-           ON p.n = 1 + t.n % $3::integer`,
-      [some, run, products],
-    );
-  }
-  return tokens;
-}
-
-type Load = { perSecond: number; answersByStatus: Record<string, number>; p50Ms: number; p99Ms: number };
-
-async function crowd(port: number, connections: number, tokens: readonly string[]): Promise<Load> {
-  const child = spawn(process.execPath, [loadScript, String(port), String(connections)], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  });
-  child.stdin.end(tokens.join('\n'));
-  return JSON.parse(await text(child.stdout));
-}
-
-function answersOf({ answersByStatus, p50Ms, p99Ms }: Load): Record<string, unknown> {
-  const { 202: accepted = 0, ...others } = answersByStatus;
-  return { accepted, others: JSON.stringify(others), 'p50 ms': p50Ms, 'p99 ms': p99Ms };
-}
-
-/** Orders a second from the first acceptance to the last settlement, once none is open any more. */
-async function completedSince(resources: Resources, began: Date): Promise<number> {
-  for (;;) {
-    const [row] = await query<{ open: number; completed: number; seconds: number }>(
-      resources,
-      `SELECT count(*) FILTER (WHERE s.ended_at IS NULL) AS open, count(*) FILTER (WHERE s.state = 'completed') AS completed,
-              extract(epoch FROM max(s.ended_at) - min(o.created_at))::float8 AS seconds
-         FROM orders o JOIN order_states s ON s.order_id = o.id WHERE o.created_at >= $1`,
-      [began.toISOString()],
-    );
-    if (row && row.open === 0) return Math.round(row.completed / row.seconds);
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    const [backend] = await database.query<{ pid: number }>(backendPid);
+    const raw: Raw[] = [];
+    const bench: Bench = {
+      database,
+      databaseUrl,
+      postmaster: parentOf(backend?.pid ?? 0),
+      isQuick: options.quick,
+      nodeOptions: options['node-option'],
+      record: (run) => {
+        raw.push(run);
+        console.log(lineOf(run));
+      },
+    };
+    const figures: Figure[] = [];
+    for (const part of parts) {
+      console.log(`\n${part.name}: ${part.about}`);
+      figures.push(...(await part.run(bench)));
+    }
+    console.table(figures.map(rowOf));
+    if (!options.quick) await keep({ commit, machine, settings, figures: figures.map(withVerdict), runs: raw });
+  } finally {
+    await database.close();
   }
 }
 
-function query<Row>(resources: Resources, statement: string, values: readonly Value[] = []): Promise<Row[]> {
-  return resources.database.query(sql(`bench.${statements++}`, statement), values);
+function chosen(names: readonly string[] | undefined): readonly Scenario[] {
+  const unknown = names?.find((name) => !scenarios.some((scenario) => scenario.name === name));
+  if (unknown)
+    throw new Error(`There is no part ${unknown}; there are ${scenarios.map(({ name }) => name).join(', ')}`);
+  return names ? scenarios.filter(({ name }) => names.includes(name)) : scenarios;
+}
+
+/** What is worth a look while it runs; the rest is in the file. */
+function lineOf({ name, completed, accepted, latencyMs, cpu }: Raw): string {
+  const { p50, p99 } = latencyMs as { p50: number; p99: number };
+  const rates = `${Math.round(Number(accepted))}/s accepted, ${Math.round(Number(completed))}/s completed`;
+  return `  ${name}: ${rates}, p50 ${p50} ms, p99 ${p99} ms; processor time per order ${JSON.stringify(cpu)}`;
+}
+
+function withVerdict(figure: Figure): Raw {
+  return { ...figure, isMet: figure.goal ? isMet(figure.goal, figure.measured) : null };
+}
+
+async function keep(result: Raw & { commit: ReturnType<typeof describeCommit> }): Promise<void> {
+  const folder = path.join(import.meta.dirname, 'results');
+  await mkdir(folder, { recursive: true });
+  const { commit } = result;
+  const version = commit ? `${commit.id.slice(0, 7)}${commit.isDirty ? '-dirty' : ''}` : 'no-commit';
+  const file = path.join(folder, `${new Date().toISOString().slice(0, 10)}-${version}.json`);
+  await writeFile(file, `${JSON.stringify(result, null, 2)}\n`);
+  console.log(`Every figure: ${path.relative(process.cwd(), file)}`);
 }
