@@ -74,8 +74,8 @@ export class GatewayUnanswered extends Error {
 
 /** Thrown where a gateway was asked for what makes no sense to it: a fault in this program, not in the payment. */
 export class GatewayRefusedRequest extends Error {
-  constructor(message: string) {
-    super(message);
+  constructor(message: string, options: { cause?: unknown } = {}) {
+    super(message, options);
     this.name = 'GatewayRefusedRequest';
   }
 }

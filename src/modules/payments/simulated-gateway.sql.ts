@@ -1,62 +1,166 @@
 import { type Reader, sql } from '../../platform/db.ts';
+import { newId } from '../../shared/ids.ts';
+import type { GatewayAuthorization, GatewayRecord, ListRequest } from './payments.service.ts';
 
 export type JournalRow = {
   key: string;
-  operation: 'authorize' | 'capture';
+  operation: GatewayRecord['operation'];
+  /** Of all but an authorization: the key of the one that it is about. */
   authorization_key: string | null;
   amount: number;
   currency: string;
+  /** Of an authorization, and of the captures and voids that repeat it: the digest of its request. */
   request_digest: string;
   approved: boolean;
+  closed: boolean;
   message: string | null;
   reference: string;
 };
 
-const columns = 'key, operation, authorization_key, amount, currency, request_digest, approved, message, reference';
+/**
+ * Where one call stands once it was written: its entry, or the one that was there before under its key. Only when there
+ * is none: what kept it from being written.
+ */
+export type Standing = Readonly<{
+  entry: JournalRow | undefined;
+  authorization?: JournalRow | undefined;
+  /** The capture or the void that ended the authorization. */
+  end?: JournalRow | undefined;
+  refund?: JournalRow | undefined;
+}>;
+
+const columns =
+  'key, operation, authorization_key, amount, currency, request_digest, approved, closed, message, reference';
 
 /**
- * The order of the keys keeps two batches that share some from waiting for each other in a circle. A capture is only
- * written where its authorization was approved for as much.
+ * No lock is taken and nothing is read first: of a capture and a void that come together, the one that is first in
+ * journal_one_end stands, and the other waits for its commit and is left out. A snapshot may miss an authorization that
+ * is being written, so a void need not see the one that it closes. The order keeps two batches that share some
+ * authorizations from waiting for each other in a circle.
  */
 const insertEntries = sql(
   'simulated_gateway.insert',
   `INSERT INTO simulated_gateway.journal AS j (${columns})
    SELECT e.* FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::boolean[],
-                          $8::text[], $9::uuid[]) AS e (${columns})
+                          $8::boolean[], $9::text[], $10::uuid[]) AS e (${columns})
      LEFT JOIN simulated_gateway.journal a ON a.key = e.authorization_key
-    WHERE e.operation = 'authorize' OR (a.approved AND e.amount <= a.amount AND e.currency = a.currency)
-    ORDER BY e.key
-   ON CONFLICT (key) DO NOTHING
+    WHERE CASE e.operation
+          WHEN 'capture' THEN a.operation = 'authorize' AND a.approved AND a.request_digest = e.request_digest
+          WHEN 'void' THEN a.key IS NULL OR (a.operation = 'authorize' AND a.request_digest = e.request_digest)
+          ELSE true END
+    ORDER BY coalesce(e.authorization_key, e.key), e.operation, e.key
+   ON CONFLICT DO NOTHING
    RETURNING ${columns}`,
 );
 
-const selectEntries = sql(
-  'simulated_gateway.select',
-  `SELECT ${columns} FROM simulated_gateway.journal WHERE key = ANY ($1::text[])`,
+/** One index for each: the keys, journal_one_end, journal_one_refund. */
+const selectRelated = sql(
+  'simulated_gateway.select_related',
+  `SELECT ${columns} FROM simulated_gateway.journal WHERE key = ANY ($1::text[])
+   UNION ALL
+   SELECT ${columns} FROM simulated_gateway.journal
+    WHERE authorization_key = ANY ($2::text[]) AND operation IN ('capture', 'void') AND approved
+   UNION ALL
+   SELECT ${columns} FROM simulated_gateway.journal
+    WHERE authorization_key = ANY ($2::text[]) AND operation = 'refund' AND approved`,
+);
+
+const selectEntry = sql('simulated_gateway.select', `SELECT ${columns} FROM simulated_gateway.journal WHERE key = $1`);
+
+const selectEnd = sql(
+  'simulated_gateway.select_end',
+  `SELECT ${columns} FROM simulated_gateway.journal
+    WHERE authorization_key = $1 AND operation IN ('capture', 'void') AND approved`,
+);
+
+const listApproved = sql(
+  'simulated_gateway.list',
+  `SELECT page.key, page.amount, page.currency,
+          CASE WHEN refund.key IS NOT NULL THEN 'refunded'
+               WHEN ending.operation = 'capture' THEN 'captured'
+               WHEN ending.operation = 'void' THEN 'voided'
+               ELSE 'authorized' END AS state
+     FROM (SELECT key, amount, currency FROM simulated_gateway.journal
+            WHERE operation = 'authorize' AND approved AND created_at >= $1::timestamptz AND key > $2
+            ORDER BY key LIMIT $3) page
+     LEFT JOIN simulated_gateway.journal ending
+       ON ending.authorization_key = page.key AND ending.operation IN ('capture', 'void') AND ending.approved
+     LEFT JOIN simulated_gateway.journal refund
+       ON refund.authorization_key = page.key AND refund.operation = 'refund' AND refund.approved
+    ORDER BY page.key`,
 );
 
 /**
- * Writes entries in one commit, and returns what the journal holds under their keys then: the entry itself, or the
- * one that was there before. A capture without an approved authorization is missing.
+ * Writes entries in one commit, as far as what is in the journal lets each of them in, and returns where each stands.
+ * A void brings the authorization with it, closed, in case that it has not arrived yet.
  */
-export async function writeEntriesOnce(
-  journal: Reader,
-  entries: readonly JournalRow[],
-): Promise<Map<string, JournalRow>> {
+export async function writeEntries(journal: Reader, entries: readonly JournalRow[]): Promise<Standing[]> {
+  const voids = entries.filter((entry) => entry.operation === 'void');
+  const written = await insertRows(journal, [...voids.map(closedAuthorization), ...entries]);
+  const missing = entries.filter((entry) => !written.has(entry.key));
+  if (missing.length === 0) return entries.map((entry) => ({ entry: written.get(entry.key) }));
+  const related = await relatedTo(journal, missing);
+  return entries.map((entry) => {
+    const own = written.get(entry.key);
+    return own ? { entry: own } : related(entry);
+  });
+}
+
+/** What the journal holds under a key. */
+export async function findEntry(journal: Reader, key: string): Promise<JournalRow | undefined> {
+  const [row] = await journal.query<JournalRow>(selectEntry, [key]);
+  return row;
+}
+
+/** The capture or the void that ended an authorization. */
+export async function findEnd(journal: Reader, authorizationKey: string): Promise<JournalRow | undefined> {
+  const [row] = await journal.query<JournalRow>(selectEnd, [authorizationKey]);
+  return row;
+}
+
+/** A page of what was approved, in the order of the keys. */
+export function listAuthorizations(journal: Reader, request: ListRequest): Promise<GatewayAuthorization[]> {
+  const { since, afterKey, limit } = request;
+  return journal.query<GatewayAuthorization>(listApproved, [since.toISOString(), afterKey ?? '', limit]);
+}
+
+function closedAuthorization(voiding: JournalRow): JournalRow {
+  const key = voiding.authorization_key ?? voiding.key;
+  const authorization = { key, authorization_key: null, operation: 'authorize' } as const;
+  return { ...voiding, ...authorization, approved: false, closed: true, reference: newId() };
+}
+
+async function insertRows(journal: Reader, rows: readonly JournalRow[]): Promise<Map<string, JournalRow>> {
   const written = await journal.query<JournalRow>(insertEntries, [
-    entries.map((entry) => entry.key),
-    entries.map((entry) => entry.operation),
-    entries.map((entry) => entry.authorization_key),
-    entries.map((entry) => entry.amount),
-    entries.map((entry) => entry.currency),
-    entries.map((entry) => entry.request_digest),
-    entries.map((entry) => entry.approved),
-    entries.map((entry) => entry.message),
-    entries.map((entry) => entry.reference),
+    rows.map((row) => row.key),
+    rows.map((row) => row.operation),
+    rows.map((row) => row.authorization_key),
+    rows.map((row) => row.amount),
+    rows.map((row) => row.currency),
+    rows.map((row) => row.request_digest),
+    rows.map((row) => row.approved),
+    rows.map((row) => row.closed),
+    rows.map((row) => row.message),
+    rows.map((row) => row.reference),
   ]);
-  const held = new Map(written.map((row) => [row.key, row]));
-  const others = entries.map((entry) => entry.key).filter((key) => !held.has(key));
-  if (others.length === 0) return held;
-  for (const row of await journal.query<JournalRow>(selectEntries, [others])) held.set(row.key, row);
-  return held;
+  return new Map(written.map((row) => [row.key, row]));
+}
+
+/** A statement of its own sees what the one before it had to wait for. */
+async function relatedTo(journal: Reader, missing: readonly JournalRow[]): Promise<(entry: JournalRow) => Standing> {
+  const authorizations = missing.map((entry) => entry.authorization_key).filter((key) => key !== null);
+  const keys = [...missing.map((entry) => entry.key), ...authorizations];
+  const rows = await journal.query<JournalRow>(selectRelated, [keys, authorizations]);
+  const byKey = new Map(rows.map((row) => [row.key, row]));
+  const approved = rows.filter((row) => row.approved && row.authorization_key !== null);
+  const refunds = approved.filter((row) => row.operation === 'refund');
+  const ends = approved.filter((row) => row.operation !== 'refund');
+  const refundOf = new Map(refunds.map((row) => [row.authorization_key, row]));
+  const endOf = new Map(ends.map((row) => [row.authorization_key, row]));
+  return ({ key, authorization_key }) => ({
+    entry: byKey.get(key),
+    authorization: byKey.get(authorization_key ?? key),
+    end: endOf.get(authorization_key),
+    refund: refundOf.get(authorization_key),
+  });
 }

@@ -1,17 +1,22 @@
 import { hash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Coalescer } from '../../platform/coalescer.ts';
-import { type Database, isDataFault } from '../../platform/db.ts';
-import { newId } from '../../shared/ids.ts';
+import type { Database } from '../../platform/db.ts';
 import {
-  type Authorization,
+  type AuthorizeAnswer,
   type AuthorizeRequest,
-  type Capture,
+  type CaptureAnswer,
   type CaptureRequest,
+  type GatewayRecord,
   GatewayRefusedRequest,
+  GatewayUnanswered,
   type PaymentGateway,
+  type RefundAnswer,
+  type RefundRequest,
+  type VoidAnswer,
+  type VoidRequest,
 } from './payments.service.ts';
-import { type JournalRow, writeEntriesOnce } from './simulated-gateway.sql.ts';
+import type { JournalRow, Standing } from './simulated-gateway.sql.ts';
+import { type Journal, openJournal } from './simulated-journal.ts';
 
 /** Test tokens that are declined, and what the shopper is told. Every other token is approved. */
 const declined: ReadonlyMap<string, string> = new Map([
@@ -19,36 +24,25 @@ const declined: ReadonlyMap<string, string> = new Map([
   ['tok_failure', 'Insufficient funds'],
 ]);
 
-const journalLimits = { waiting: 20_000, waitingPerKey: 64, batch: 500, inFlight: 2, waitMs: 8_000 };
-
-/** Writes one call into the journal and returns the entry that its key has then, if any. */
-type Record = (entry: JournalRow) => Promise<JournalRow | undefined>;
-
 /**
  * A payment provider of one's own for development and tests. It takes no money and keeps a journal as a real one would:
  * through `journal`, a connection that the shop's transactions never use, calls that come together in one commit. Half
- * of `latencyMs` passes before an answer is in the journal, half after.
+ * of `latencyMs` passes before a call takes effect, half after.
  */
 export function openSimulatedGateway(options: {
   journal: Database;
   latencyMs: number;
   onSplit: (error: unknown, size: number) => void;
 }): PaymentGateway {
-  const { journal, latencyMs, onSplit } = options;
-  const line = new Coalescer<JournalRow, JournalRow | undefined>({
-    run: async (entries) => {
-      const held = await writeEntriesOnce(journal, entries);
-      return entries.map((entry) => held.get(entry.key));
-    },
-    keyOf: (entry) => entry.key,
-    isMemberFault: isDataFault,
-    onSplit,
-    limits: journalLimits,
-  });
-  const record: Record = (entry) => line.submit(entry);
+  const journal = openJournal(options.journal, options.onSplit);
+  const carry = <T>(answer: () => Promise<T>): Promise<T> => delayed(options.latencyMs, answer);
   return {
-    authorize: (request) => delayed(latencyMs, () => authorize(record, request)),
-    capture: (request) => delayed(latencyMs, () => capture(record, request)),
+    authorize: (request) => carry(() => authorize(journal, request, declined.get(request.paymentToken) ?? null)),
+    capture: (request) => carry(() => capture(journal, request, null)),
+    void: (request) => carry(() => voidAuthorization(journal, request)),
+    refund: (request) => carry(() => refund(journal, request)),
+    lookup: (key) => carry(() => lookup(journal, key)),
+    listAuthorizations: (request) => carry(() => journal.authorizations(request)),
     close: () => journal.close(),
   };
 }
@@ -61,47 +55,124 @@ async function delayed<T>(latencyMs: number, answer: () => Promise<T>): Promise<
   return result;
 }
 
-async function authorize(record: Record, request: AuthorizeRequest): Promise<Authorization> {
-  const message = declined.get(request.paymentToken) ?? null;
-  const entry = await recordOnce(record, {
+async function authorize(
+  journal: Journal,
+  request: AuthorizeRequest,
+  declinedWith: string | null,
+): Promise<AuthorizeAnswer> {
+  const { entry } = await journal.record({
     key: request.key,
     operation: 'authorize',
     authorization_key: null,
     amount: request.amount,
     currency: request.currency,
-    request_digest: digestOf(['authorize', request.paymentToken, request.amount, request.currency]),
-    approved: message === null,
-    message,
+    request_digest: digestOf(request),
+    approved: declinedWith === null,
+    closed: false,
+    message: declinedWith,
   });
+  if (!entry) throw cameTogether(request.key);
+  if (entry.closed) return { outcome: 'closed' };
   return entry.approved
-    ? { approved: true, reference: entry.reference }
-    : { approved: false, message: entry.message ?? 'Declined' };
+    ? { outcome: 'approved', reference: entry.reference }
+    : { outcome: 'declined', message: entry.message ?? 'Declined' };
 }
 
-async function capture(record: Record, request: CaptureRequest): Promise<Capture> {
-  const entry = await recordOnce(record, {
-    key: request.key,
+/** A refusal takes no place that a void could have taken before it, so whether one has is asked first. */
+async function capture(journal: Journal, request: CaptureRequest, refusedWith: string | null): Promise<CaptureAnswer> {
+  const { key, authorization } = request;
+  if (refusedWith !== null && (await journal.endOf(authorization.key))?.operation === 'void')
+    return { outcome: 'closed' };
+  const standing = await journal.record({
+    ...entryAbout(authorization, digestOf(authorization)),
+    key,
     operation: 'capture',
-    authorization_key: request.authorizationKey,
-    amount: request.amount,
-    currency: request.currency,
-    request_digest: digestOf(['capture', request.authorizationKey, request.amount, request.currency]),
-    approved: true,
-    message: null,
+    approved: refusedWith === null,
+    message: refusedWith,
   });
-  return { reference: entry.reference };
+  const { entry } = standing;
+  if (!entry) return answerWithoutCapture(standing, request);
+  return entry.approved
+    ? { outcome: 'captured', reference: entry.reference }
+    : { outcome: 'refused', message: entry.message ?? 'Refused' };
 }
 
-/** The first request under a key decides; the same request again gets the same answer, another one is refused. */
-async function recordOnce(record: Record, entry: Omit<JournalRow, 'reference'>): Promise<JournalRow> {
-  const recorded = await record({ ...entry, reference: newId() });
-  if (!recorded) throw new GatewayRefusedRequest(`${entry.authorization_key} is not authorized for as much`);
-  if (recorded.request_digest !== entry.request_digest)
-    throw new GatewayRefusedRequest(`${entry.key} was used before for another request`);
-  return recorded;
+function answerWithoutCapture({ authorization, end }: Standing, request: CaptureRequest): CaptureAnswer {
+  const { key } = request.authorization;
+  if (!authorization) throw new GatewayRefusedRequest(`${key} cannot be captured: it was never authorized`);
+  mustBeOf(authorization, digestOf(request.authorization));
+  if (authorization.closed || end?.operation === 'void') return { outcome: 'closed' };
+  if (end) throw new GatewayRefusedRequest(`${key} was captured before, under ${end.key}`);
+  if (!authorization.approved) throw new GatewayRefusedRequest(`${key} cannot be captured: it was declined`);
+  throw cameTogether(key);
+}
+
+async function voidAuthorization(journal: Journal, { key, authorization }: VoidRequest): Promise<VoidAnswer> {
+  const digest = await digestToVoid(journal, authorization);
+  const standing = await journal.record({ ...entryAbout(authorization, digest), key, operation: 'void' });
+  if (standing.entry) return { outcome: 'closed' };
+  if (standing.authorization) mustBeOf(standing.authorization, digest);
+  if (!standing.end) throw cameTogether(authorization.key);
+  const { operation, reference } = standing.end;
+  return operation === 'capture' ? { outcome: 'captured', reference } : { outcome: 'closed' };
+}
+
+/** What is on record stays there, so that a void without the token can be taken for one of what is found first. */
+async function digestToVoid(journal: Journal, { key, ...request }: VoidRequest['authorization']): Promise<string> {
+  const { paymentToken } = request;
+  if (paymentToken !== null) return digestOf({ ...request, paymentToken });
+  const found = await journal.find(key);
+  if (found?.operation === 'authorize' && found.amount === request.amount && found.currency === request.currency)
+    return found.request_digest;
+  throw new GatewayRefusedRequest(
+    `${key} cannot be voided without its payment token: no authorization of ${request.amount} ${request.currency} is on record`,
+  );
+}
+
+/** A capture stays for good, so it can be looked for first. Of two refunds the first in the journal stands. */
+async function refund(journal: Journal, request: RefundRequest): Promise<RefundAnswer> {
+  const { key, authorizationKey, amount, currency } = request;
+  const captured = await journal.endOf(authorizationKey);
+  if (captured?.operation !== 'capture')
+    throw new GatewayRefusedRequest(`${authorizationKey} cannot be refunded: it is not captured`);
+  if (captured.amount !== amount || captured.currency !== currency)
+    throw new GatewayRefusedRequest(`${authorizationKey} was captured for another amount than ${amount} ${currency}`);
+  const { entry } = await journal.record({
+    ...entryAbout({ key: authorizationKey, amount, currency }, captured.request_digest),
+    key,
+    operation: 'refund',
+  });
+  return entry
+    ? { outcome: 'refunded', reference: entry.reference }
+    : { outcome: 'refused', message: 'Refunded before' };
+}
+
+async function lookup(journal: Journal, key: string): Promise<GatewayRecord | null> {
+  const entry = await journal.find(key);
+  if (!entry) return null;
+  const { operation, approved, amount, currency, reference } = entry;
+  return { operation, approved, amount, currency, reference };
+}
+
+type Authorization = Omit<AuthorizeRequest, 'paymentToken'>;
+
+/** What all that draws on an authorization has in common. */
+function entryAbout({ key, amount, currency }: Authorization, digest: string) {
+  const about = { authorization_key: key, amount, currency, request_digest: digest };
+  return { ...about, approved: true, closed: false, message: null } as const;
 }
 
 /** The journal is a book that people read: it must not hold payment tokens. */
-function digestOf(parts: readonly (string | number)[]): string {
-  return hash('sha256', JSON.stringify(parts), 'base64url');
+function digestOf({ paymentToken, amount, currency }: Omit<AuthorizeRequest, 'key'>): string {
+  return hash('sha256', JSON.stringify(['authorize', paymentToken, amount, currency]), 'base64url');
+}
+
+function mustBeOf(authorization: JournalRow, digest: string): void {
+  if (authorization.operation !== 'authorize' || authorization.request_digest !== digest)
+    throw new GatewayRefusedRequest(`${authorization.key} was used before for another request than this one names`);
+}
+
+/** What kept a call out of the journal was not there a moment later, or the other way round: it can be asked again. */
+function cameTogether(key: string): GatewayUnanswered {
+  return new GatewayUnanswered(`Calls about ${key} came together and nothing was recorded for this one`);
 }
