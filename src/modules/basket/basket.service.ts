@@ -6,6 +6,7 @@ import { productNotFound, type StockStatus } from '../catalog/catalog.service.ts
 import {
   type BasketLineRow,
   type BasketRow,
+  deferAdvance,
   deferBeginCheckout,
   deferEndCheckout,
   deferPutBack,
@@ -14,6 +15,8 @@ import {
   lockBasketsById,
   lockBasketsByToken,
   lockFreeBaskets,
+  lockFreeProducts,
+  lockProductsNamed,
   type RawLine,
   readLineFacts,
   readLines,
@@ -143,6 +146,18 @@ export async function findHeldBaskets(tx: Tx, ids: readonly string[]): Promise<S
   return held;
 }
 
+/** Locks products as a line that names them does. Last in the global lock order. */
+export function lockProducts(tx: Tx, productIds: readonly string[]): Promise<void> {
+  return lockProductsNamed(tx, productIds);
+}
+
+/** Those of the products that somebody holds now so that no line can be written that names them; the others are locked. */
+export async function findHeldProducts(tx: Tx, productIds: readonly string[]): Promise<Set<string>> {
+  const held = new Set(productIds);
+  for (const id of await lockFreeProducts(tx, productIds)) held.delete(id);
+  return held;
+}
+
 /** The lines of locked baskets, each basket's in the order first added. */
 export async function readBasketLines(tx: Tx, basketIds: readonly string[]): Promise<BasketLine[]> {
   const rows = await readRawLines(tx, basketIds);
@@ -174,6 +189,15 @@ export function endCheckouts(tx: Tx, ended: readonly Readonly<{ basketId: string
     tx,
     ended.map(({ basketId }) => basketId),
     ended.map(({ offset }) => offset),
+  );
+}
+
+/** In the commit of `tx`: the streams of locked baskets end at their `offset`, their checkouts stay as they are. */
+export function advanceStreams(tx: Tx, streams: readonly Readonly<{ basketId: string; offset: number }>[]): void {
+  deferAdvance(
+    tx,
+    streams.map(({ basketId }) => basketId),
+    streams.map(({ offset }) => offset),
   );
 }
 

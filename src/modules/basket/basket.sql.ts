@@ -59,6 +59,17 @@ const lockFreeById = sql(
   'SELECT id FROM baskets WHERE id = ANY ($1::uuid[]) FOR NO KEY UPDATE SKIP LOCKED',
 );
 
+/** What the foreign key of a new line asks for: only who changes a product's id, or means to, stands against it. */
+const lockProductKeys = sql(
+  'basket.lock_product_keys',
+  'SELECT FROM products WHERE id = ANY ($1::uuid[]) ORDER BY id FOR KEY SHARE',
+);
+
+const lockFreeProductKeys = sql(
+  'basket.lock_free_product_keys',
+  'SELECT id FROM products WHERE id = ANY ($1::uuid[]) FOR KEY SHARE SKIP LOCKED',
+);
+
 const selectWantedRows = sql(
   'basket.wanted_rows',
   `SELECT b.token, b.id AS basket_id, array_remove(array_agg(l.product_id), NULL) AS product_ids
@@ -124,6 +135,13 @@ const endCheckout = sql(
     WHERE b.id = ended.basket_id`,
 );
 
+const advanceStream = sql(
+  'basket.advance_stream',
+  `UPDATE baskets b SET last_event_offset = advanced.event_offset
+     FROM unnest($1::uuid[], $2::bigint[]) AS advanced (basket_id, event_offset)
+    WHERE b.id = advanced.basket_id`,
+);
+
 /**
  * Adds lines to what is in the basket by now, each cut to 10,000 units and to its product's limit, never beyond 100
  * lines, and where they stood before. Archived products stay out.
@@ -167,6 +185,17 @@ export function lockBasketsById(tx: Tx, ids: readonly string[]): Promise<BasketR
 /** Locks those of the baskets that nobody holds, and returns their ids. */
 export async function lockFreeBaskets(tx: Tx, ids: readonly string[]): Promise<string[]> {
   const rows = await tx.query<{ id: string }>(lockFreeById, [ids]);
+  return rows.map((row) => row.id);
+}
+
+/** Locks products as a line that names them does. */
+export async function lockProductsNamed(tx: Tx, ids: readonly string[]): Promise<void> {
+  await tx.query(lockProductKeys, [ids]);
+}
+
+/** Locks those of the products that nobody holds against a line that names them, and returns their ids. */
+export async function lockFreeProducts(tx: Tx, ids: readonly string[]): Promise<string[]> {
+  const rows = await tx.query<{ id: string }>(lockFreeProductKeys, [ids]);
   return rows.map((row) => row.id);
 }
 
@@ -229,6 +258,11 @@ export function deferBeginCheckout(tx: Tx, basketIds: readonly string[], orderId
 /** With COMMIT: these baskets have no live order any more, and their streams end at these offsets. */
 export function deferEndCheckout(tx: Tx, basketIds: readonly string[], eventOffsets: readonly number[]): void {
   tx.defer(endCheckout, [basketIds, eventOffsets]);
+}
+
+/** With COMMIT: these baskets' streams end at these offsets. */
+export function deferAdvance(tx: Tx, basketIds: readonly string[], eventOffsets: readonly number[]): void {
+  tx.defer(advanceStream, [basketIds, eventOffsets]);
 }
 
 /** With COMMIT: the lines are added to what their baskets hold by then. */

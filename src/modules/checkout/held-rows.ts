@@ -1,20 +1,25 @@
+import type { HeldRows } from '../../platform/batches-around-held-rows.ts';
 import type { Database, Tx } from '../../platform/db.ts';
-import { findHeldBaskets, readCheckoutRows } from '../basket/basket.service.ts';
-import { findHeldStock } from '../inventory/inventory.service.ts';
+import {
+  findHeldBaskets,
+  findHeldProducts,
+  lockBasketsOfOrders,
+  lockProducts,
+  readCheckoutRows,
+} from '../basket/basket.service.ts';
+import { findHeldStock, lockStock } from '../inventory/inventory.service.ts';
 import type { PlannedOrder } from './accept.ts';
 
-/** For each checkout that has to wait: the row that somebody else holds, by its id. */
-export type HeldRows = ReadonlyMap<PlannedOrder, string>;
-
 /** Asks which of `planned` name a row that somebody holds at this moment. Waits for no lock and keeps none. */
-export function findHeldRows(database: Database, planned: readonly PlannedOrder[]): Promise<HeldRows> {
+export function findHeldRows(database: Database, planned: readonly PlannedOrder[]): Promise<HeldRows<PlannedOrder>> {
   return database.transaction(async (tx) => {
     const rowsOf = await rowsByToken(tx, planned);
     const baskets = [...rowsOf.values()].map((rows) => rows.basketId);
     const products = new Set([...rowsOf.values()].flatMap((rows) => rows.productIds));
     const heldBaskets = await findHeldBaskets(tx, baskets);
     const heldStock = await findHeldStock(tx, [...products]);
-    return firstOfEach(planned, rowsOf, (row) => heldBaskets.has(row) || heldStock.has(row));
+    const heldProducts = await findHeldProducts(tx, [...products]);
+    return firstOfEach(planned, rowsOf, (row) => heldBaskets.has(row) || heldStock.has(row) || heldProducts.has(row));
   });
 }
 
@@ -23,10 +28,17 @@ export function findNamed(
   database: Database,
   planned: readonly PlannedOrder[],
   rows: { has(row: string): boolean },
-): Promise<HeldRows> {
+): Promise<HeldRows<PlannedOrder>> {
   return database.transaction(async (tx) =>
     firstOfEach(planned, await rowsByToken(tx, planned), (row) => rows.has(row)),
   );
+}
+
+/** Locks the basket with that id, or the product with its stock. */
+export async function lockHeldRow(tx: Tx, row: string): Promise<void> {
+  await lockBasketsOfOrders(tx, [row]);
+  await lockStock(tx, [row]);
+  await lockProducts(tx, [row]);
 }
 
 type Rows = Readonly<{ basketId: string; productIds: readonly string[] }>;
@@ -43,7 +55,7 @@ function firstOfEach(
   planned: readonly PlannedOrder[],
   rowsOf: ReadonlyMap<string, Rows>,
   isHeld: (row: string) => boolean,
-): HeldRows {
+): HeldRows<PlannedOrder> {
   const held = new Map<PlannedOrder, string>();
   for (const order of planned) {
     const rows = rowsOf.get(order.token);
