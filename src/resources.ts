@@ -7,6 +7,7 @@ import { ensureShop, type Shop } from './modules/shop/shop.service.ts';
 import { type Config, originsOf } from './platform/config.ts';
 import { type Database, type DatabaseOptions, openDatabase, type Reader } from './platform/db.ts';
 import { reportRarely } from './platform/report-rarely.ts';
+import { readFaultRates } from './shared/gateway-faults.ts';
 
 /** All that the shop runs on, opened from the configuration. */
 export type Resources = Readonly<{
@@ -50,6 +51,8 @@ export async function openResources(config: Config, databaseUrl: string): Promis
   const gateway = openSimulatedGateway({
     journal: open('simulated gateway', 6),
     latencyMs: config.SIMULATED_GATEWAY_LATENCY_MS,
+    rates: readFaultRates(config.SIMULATED_GATEWAY_FAULTS).rates,
+    seed: config.SIMULATED_GATEWAY_SEED,
     onSplit: (error) => onError(error as Error),
   });
   const notifications = openNotifications({ reader, pollMs: pollOutcomesMs[config.ROLE], onError });

@@ -23,6 +23,8 @@ describe('a configuration', () => {
       RESERVATION_STRATEGY: 'batched',
       PAYMENT_GATEWAY: 'simulated',
       SIMULATED_GATEWAY_LATENCY_MS: 0,
+      SIMULATED_GATEWAY_FAULTS: '',
+      SIMULATED_GATEWAY_SEED: 1,
       SEED_PRODUCTS: 10_000,
       CURRENCY: 'USD',
       ALLOWED_ORIGINS: '',
@@ -41,6 +43,8 @@ describe('a configuration', () => {
       RESERVATION_STRATEGY: 'pessimistic',
       PAYMENT_GATEWAY: 'simulated',
       SIMULATED_GATEWAY_LATENCY_MS: '250',
+      SIMULATED_GATEWAY_FAULTS: 'lost_answer=0.05, slow=0.1',
+      SIMULATED_GATEWAY_SEED: '7',
       SEED_PRODUCTS: '0',
       SECRET_KEY: secret,
       CURRENCY: 'EUR',
@@ -52,6 +56,7 @@ describe('a configuration', () => {
       ...set,
       PORT: 0,
       SIMULATED_GATEWAY_LATENCY_MS: 250,
+      SIMULATED_GATEWAY_SEED: 7,
       SEED_PRODUCTS: 0,
     });
   });
@@ -68,6 +73,8 @@ describe('a configuration', () => {
       ROLE: 'boss',
       PAYMENT_GATEWAY: 'mattress',
       SIMULATED_GATEWAY_LATENCY_MS: '-1',
+      SIMULATED_GATEWAY_FAULTS: 'lost=0.1,slow=2',
+      SIMULATED_GATEWAY_SEED: '-1',
       SEED_PRODUCTS: 'many',
       SECRET_KEY: 'short',
       CURRENCY: 'usd',
@@ -80,11 +87,14 @@ describe('a configuration', () => {
       'ROLE="boss": must be one of all, web, worker',
       'PAYMENT_GATEWAY="mattress": must be one of simulated',
       'SIMULATED_GATEWAY_LATENCY_MS="-1": must be a whole number from 0 to 60000',
+      'SIMULATED_GATEWAY_SEED="-1": must be a whole number from 0 to 2147483647',
       'SEED_PRODUCTS="many": must be a whole number from 0 to 10000000',
       'SECRET_KEY=(hidden): must be text of at least 16 characters',
       'CURRENCY="usd": must be three capital letters',
       'LOG_LEVEL="loud": must be one of fatal, error, warn, info, debug, trace, silent',
       'ALLOWED_ORIGINS: shop.example is not an origin such as https://shop.example',
+      expect.stringMatching(/^SIMULATED_GATEWAY_FAULTS: there is no fault "lost", only decline, /),
+      'SIMULATED_GATEWAY_FAULTS: slow=2 must be a probability from 0 to 1, such as 0.05',
     ]);
   });
 

@@ -1,5 +1,6 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { Value } from 'typebox/value';
+import { gatewayFaults, readFaultRates } from '../shared/gateway-faults.ts';
 
 const databaseAddress = '^postgres(?:ql)?://';
 
@@ -53,6 +54,17 @@ export const configSchema = Type.Object({
     maximum: 60_000,
     default: 0,
     description: 'Milliseconds that the simulated gateway takes for each call.',
+  }),
+  SIMULATED_GATEWAY_FAULTS: Type.String({
+    default: '',
+    description: `Comma-separated faults of the simulated gateway, each with its probability for a call: ${gatewayFaults.map((fault) => `\`${fault}\``).join(', ')}. See [the simulated gateway](simulated-gateway.md).`,
+    examples: ['lost_answer=0.05,slow=0.1'],
+  }),
+  SIMULATED_GATEWAY_SEED: Type.Integer({
+    minimum: 0,
+    maximum: 2_147_483_647,
+    default: 1,
+    description: 'Chooses the calls that `SIMULATED_GATEWAY_FAULTS` hit: the same ones for the same seed.',
   }),
   SEED_PRODUCTS: Type.Integer({
     minimum: 0,
@@ -109,6 +121,8 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   for (const origin of originsOf(String(values.ALLOWED_ORIGINS ?? ''))) {
     if (!isOrigin(origin)) faults.push(`ALLOWED_ORIGINS: ${origin} is not an origin such as https://shop.example`);
   }
+  for (const fault of readFaultRates(String(values.SIMULATED_GATEWAY_FAULTS ?? '')).faults)
+    faults.push(`SIMULATED_GATEWAY_FAULTS: ${fault}`);
   if (faults.length > 0) throw new InvalidConfig(faults);
   return values as Config;
 }

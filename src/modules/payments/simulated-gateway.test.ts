@@ -1,13 +1,15 @@
 import pg from 'pg';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { createTestDatabase, onServer, type TestDatabase } from '../../../test/support/postgres.ts';
-import { openDatabase } from '../../platform/db.ts';
+import { type Database, openDatabase } from '../../platform/db.ts';
+import type { FaultRates } from '../../shared/gateway-faults.ts';
 import { Unavailable } from '../../shared/refusal.ts';
 import {
   type AuthorizeRequest,
   GatewayRefusedRequest,
   GatewayUnanswered,
   type PaymentGateway,
+  withDeadline,
 } from './payments.service.ts';
 import { openSimulatedGateway } from './simulated-gateway.ts';
 
@@ -17,7 +19,7 @@ let one: PaymentGateway;
 let other: PaymentGateway;
 let orders = 0;
 
-function open(url = database.url): PaymentGateway {
+function open({ url = database.url, rates = new Map() as FaultRates } = {}): PaymentGateway {
   const journal = openDatabase({
     url,
     name: 'simulated gateway',
@@ -25,7 +27,7 @@ function open(url = database.url): PaymentGateway {
     waiting: 5_000,
     onError: () => undefined,
   });
-  return openSimulatedGateway({ journal, latencyMs: 0, onSplit: () => undefined });
+  return openSimulatedGateway({ journal, latencyMs: 0, rates, seed: 1, onSplit: () => undefined });
 }
 
 beforeAll(async () => {
@@ -411,7 +413,7 @@ async function whileUnderWay<T>(row: readonly (string | null)[], ask: () => Prom
 
 describe('a journal that cannot be written', () => {
   it('leaves every call unanswered, with the cause', async () => {
-    const unreachable = open('postgres://nobody@127.0.0.1:1/nothing');
+    const unreachable = open({ url: 'postgres://nobody@127.0.0.1:1/nothing' });
     const { authorize, capture, refund, void: voiding } = payment();
     const calls = [
       unreachable.authorize(authorize),
@@ -437,5 +439,159 @@ describe('a journal that cannot be written', () => {
     ]);
     expect(answers.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled', 'fulfilled']);
     expect(answers[1]).toMatchObject({ reason: expect.any(GatewayRefusedRequest) });
+  });
+});
+
+describe('a fault on the way', () => {
+  /** Far more than the journal needs, far less than a test may take. */
+  const patient = () => withDeadline(one, 1_000);
+
+  it.each(['tok_reset', 'tok_lost_answer'])(
+    '%s leaves the effect, and the same call again hears of it',
+    async (token) => {
+      const { authorize, capture, void: voiding } = payment(token);
+      await expect(patient().authorize(authorize)).rejects.toThrow(GatewayUnanswered);
+      const found = await one.lookup(authorize.key);
+      expect(found).toMatchObject({ operation: 'authorize', approved: true });
+      expect(await patient().authorize(authorize)).toEqual({ outcome: 'approved', reference: found?.reference });
+      await expect(patient().capture(capture)).rejects.toThrow(GatewayUnanswered);
+      await expect(patient().void(voiding)).rejects.toThrow(GatewayUnanswered);
+      expect(await patient().void(voiding)).toEqual(await patient().capture(capture));
+      expect(await stateOf(authorize.key)).toBe('captured');
+    },
+  );
+
+  it.each(['tok_error', 'tok_rate_limited', 'tok_lost_request'])(
+    '%s leaves nothing, and the same call again gets through',
+    async (token) => {
+      const { authorize, capture } = payment(token);
+      await expect(patient().authorize(authorize)).rejects.toThrow(GatewayUnanswered);
+      expect(await one.lookup(authorize.key)).toBeNull();
+      expect(await patient().authorize(authorize)).toEqual({ outcome: 'approved', reference });
+      await expect(patient().capture(capture)).rejects.toThrow(GatewayUnanswered);
+      expect(await one.lookup(capture.key)).toBeNull();
+      expect(await patient().capture(capture)).toEqual({ outcome: 'captured', reference });
+    },
+  );
+
+  it('tok_unreachable lets nothing through, a void neither', async () => {
+    const { authorize, capture, void: voiding } = payment('tok_unreachable');
+    const hasty = withDeadline(one, 50);
+    const calls = [hasty.authorize(authorize), hasty.capture(capture), hasty.void(voiding)];
+    for (const outcome of await Promise.allSettled(calls))
+      expect(outcome).toMatchObject({ status: 'rejected', reason: expect.any(GatewayUnanswered) });
+    expect(
+      await query('SELECT FROM simulated_gateway.journal WHERE amount = $1 AND key = ANY ($2)', [
+        authorize.amount,
+        [authorize.key, capture.key, voiding.key],
+      ]),
+    ).toEqual([]);
+  });
+
+  it('tok_authorize_unreachable can be voided', async () => {
+    const { authorize, void: voiding } = payment('tok_authorize_unreachable');
+    await expect(withDeadline(one, 50).authorize(authorize)).rejects.toThrow(GatewayUnanswered);
+    expect(await one.lookup(authorize.key)).toBeNull();
+    expect(await patient().void(voiding)).toEqual(closed);
+  });
+
+  it('tok_broken_answer throws what is neither an answer nor the want of one, and can be voided', async () => {
+    const { authorize, capture, void: voiding } = payment('tok_broken_answer');
+    for (const call of [() => one.authorize(authorize), () => one.capture(capture)]) {
+      const error = await call().catch((thrown: unknown) => thrown);
+      expect(error).toBeInstanceOf(Error);
+      expect(error).not.toBeInstanceOf(GatewayUnanswered);
+      expect(error).not.toBeInstanceOf(GatewayRefusedRequest);
+    }
+    expect(await one.lookup(authorize.key)).toBeNull();
+    expect(await one.void(voiding)).toEqual(closed);
+  });
+
+  it('tok_capture_refused is refused for good, and can be voided before or after', async () => {
+    const [refused, voided] = [payment('tok_capture_refused'), payment('tok_capture_refused')];
+    const blocked = { outcome: 'refused', message: 'Card was blocked' };
+    await expect(one.capture(refused.capture)).rejects.toThrow(/was never authorized/);
+    await one.authorize(refused.authorize);
+    expect(await one.capture(refused.capture)).toEqual(blocked);
+    expect(await other.capture(refused.capture)).toEqual(blocked);
+    expect(await stateOf(refused.authorize.key)).toBe('authorized');
+    await expect(one.refund(refused.refund)).rejects.toThrow(/it is not captured/);
+    expect(await one.void(refused.void)).toEqual(closed);
+    await one.authorize(voided.authorize);
+    await one.void(voided.void);
+    expect(await one.capture(voided.capture)).toEqual(closed);
+  });
+
+  it('tok_late_request arrives after it was given up, and finds its key closed', async () => {
+    const { authorize, void: voiding } = payment('tok_late_request');
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const late = one.authorize(authorize);
+    const givenUp = withDeadline({ ...one, authorize: () => late }, 8_000)
+      .authorize(authorize)
+      .catch((error: unknown) => error);
+    await vi.advanceTimersByTimeAsync(8_000);
+    expect(await givenUp).toBeInstanceOf(GatewayUnanswered);
+    expect(await one.lookup(authorize.key)).toBeNull();
+    expect(await one.void(voiding)).toEqual(closed);
+    await vi.advanceTimersByTimeAsync(4_000);
+    expect(await late).toEqual(closed);
+  });
+
+  it('tok_late_capture arrives after the void, and finds the authorization closed', async () => {
+    const { authorize, capture, void: voiding } = payment('tok_late_capture');
+    await one.authorize(authorize);
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const late = one.capture(capture);
+    expect(await one.void(voiding)).toEqual(closed);
+    await vi.advanceTimersByTimeAsync(12_000);
+    expect(await late).toEqual(closed);
+  });
+
+  it('by chance befalls any token', async () => {
+    const unlucky = open({ rates: new Map([['decline', 1] as const, ['reset', 1] as const]) });
+    const { authorize } = payment();
+    await expect(unlucky.authorize(authorize)).rejects.toThrow('The gateway reset the connection');
+    expect(await one.authorize(authorize)).toEqual({ outcome: 'declined', message: 'Insufficient funds' });
+    await expect(unlucky.lookup(authorize.key)).rejects.toThrow(GatewayUnanswered);
+    await unlucky.close();
+  });
+});
+
+describe('a batch', () => {
+  it('of ordinary calls is one statement', async () => {
+    const statements: string[] = [];
+    const journal = openDatabase({
+      url: database.url,
+      name: 'simulated gateway',
+      connections: 3,
+      waiting: 5_000,
+      onError: () => undefined,
+    });
+    const counted: Database = {
+      ...journal,
+      query: (statement, values) => {
+        statements.push(statement.name);
+        return journal.query(statement, values);
+      },
+    };
+    const gateway = openSimulatedGateway({
+      journal: counted,
+      latencyMs: 0,
+      rates: new Map(),
+      seed: 1,
+      onSplit: () => undefined,
+    });
+    const some = payments(900);
+    for (const call of [
+      () => some.map((each) => gateway.authorize(each.authorize)),
+      () => some.map((each) => gateway.capture(each.capture)),
+    ]) {
+      await Promise.all(call());
+      // Two leave alone, before there is anything to wait for; the rest in batches of 500 at most.
+      expect(statements.splice(0)).toEqual(Array.from({ length: 4 }, () => 'simulated_gateway.insert'));
+    }
+    await gateway.close();
   });
 });

@@ -1,5 +1,4 @@
 import { hash } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../../platform/db.ts';
 import {
   type AuthorizeAnswer,
@@ -17,42 +16,48 @@ import {
 } from './payments.service.ts';
 import type { JournalRow, Standing } from './simulated-gateway.sql.ts';
 import { type Journal, openJournal } from './simulated-journal.ts';
+import { type NetworkOptions, openNetwork } from './simulated-network.ts';
 
-/** Test tokens that are declined, and what the shopper is told. Every other token is approved. */
-const declined: ReadonlyMap<string, string> = new Map([
-  ['tok_fail', 'Insufficient funds'],
-  ['tok_failure', 'Insufficient funds'],
-]);
+/** What the shopper is told. */
+const declinedMessage = 'Insufficient funds';
+const captureRefusedMessage = 'Card was blocked';
 
 /**
  * A payment provider of one's own for development and tests. It takes no money and keeps a journal as a real one would:
- * through `journal`, a connection that the shop's transactions never use, calls that come together in one commit. Half
- * of `latencyMs` passes before a call takes effect, half after.
+ * through `journal`, a connection that the shop's transactions never use, calls that come together in one commit. What
+ * goes wrong on the way to it, and when, is in docs/simulated-gateway.md.
  */
-export function openSimulatedGateway(options: {
-  journal: Database;
-  latencyMs: number;
-  onSplit: (error: unknown, size: number) => void;
-}): PaymentGateway {
+export function openSimulatedGateway(
+  options: NetworkOptions & Readonly<{ journal: Database; onSplit: (error: unknown, size: number) => void }>,
+): PaymentGateway {
   const journal = openJournal(options.journal, options.onSplit);
-  const carry = <T>(answer: () => Promise<T>): Promise<T> => delayed(options.latencyMs, answer);
+  const network = openNetwork(options);
   return {
-    authorize: (request) => carry(() => authorize(journal, request, declined.get(request.paymentToken) ?? null)),
-    capture: (request) => carry(() => capture(journal, request, null)),
-    void: (request) => carry(() => voidAuthorization(journal, request)),
-    refund: (request) => carry(() => refund(journal, request)),
-    lookup: (key) => carry(() => lookup(journal, key)),
-    listAuthorizations: (request) => carry(() => journal.authorizations(request)),
-    close: () => journal.close(),
+    authorize: (request) => {
+      const { key, paymentToken } = request;
+      return network.carry({ name: 'authorize', key, paymentToken }, (faults) =>
+        authorize(journal, request, faults.has('decline') ? declinedMessage : null),
+      );
+    },
+    capture: (request) => {
+      const { paymentToken } = request.authorization;
+      return network.carry({ name: 'capture', key: request.key, paymentToken }, (faults) =>
+        capture(journal, request, faults.has('capture_refused') ? captureRefusedMessage : null),
+      );
+    },
+    void: (request) => {
+      const { paymentToken } = request.authorization;
+      return network.carry({ name: 'void', key: request.key, paymentToken }, () => voidAuthorization(journal, request));
+    },
+    refund: (request) => network.carry({ name: 'refund', key: request.key }, () => refund(journal, request)),
+    lookup: (key) => network.carry({ name: 'lookup', key }, () => lookup(journal, key)),
+    listAuthorizations: (request) =>
+      network.carry({ name: 'list', key: request.afterKey ?? '' }, () => journal.authorizations(request)),
+    close: () => {
+      network.close();
+      return journal.close();
+    },
   };
-}
-
-async function delayed<T>(latencyMs: number, answer: () => Promise<T>): Promise<T> {
-  if (latencyMs === 0) return answer();
-  await sleep(latencyMs / 2);
-  const result = await answer();
-  await sleep(latencyMs / 2);
-  return result;
 }
 
 async function authorize(
