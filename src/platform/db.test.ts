@@ -326,6 +326,21 @@ describe('a lost connection', () => {
   });
 });
 
+describe('closing', () => {
+  const openSockets = (): number => process.getActiveResourcesInfo().filter((name) => name === 'TCPSocketWrap').length;
+
+  it('leaves no connection behind, also where the network swallows everything', async () => {
+    const proxy = await openProxy();
+    const behind = openDatabase({ ...optionsOf(proxy.url), connections: 1 });
+    await behind.query(readNotes);
+    const before = openSockets();
+    proxy.swallow();
+    await behind.close();
+    // Both halves of the proxy stay.
+    await expect.poll(openSockets).toBe(before - 1);
+  });
+});
+
 describe('a server that has lost its office to another', () => {
   const becomeReadOnly = sql('test.become_read_only', 'SET default_transaction_read_only = on');
   const writes: ReadonlyArray<[what: string, write: () => Promise<unknown>]> = [
@@ -445,11 +460,14 @@ describe('an array', () => {
 });
 
 function open(options: Partial<DatabaseOptions> = {}): Database {
-  const onError = (error: Error): void => void backgroundErrors.push(error);
-  const name = 'database test';
-  const database = openDatabase({ url: testDatabase.url, name, connections: 4, waiting: 10, onError, ...options });
+  const database = openDatabase({ ...optionsOf(testDatabase.url), ...options });
   opened.push(database);
   return database;
+}
+
+function optionsOf(url: string): DatabaseOptions {
+  const onError = (error: Error): void => void backgroundErrors.push(error);
+  return { url, name: 'database test', connections: 4, waiting: 10, onError };
 }
 
 /** Past the code under test. */

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { Unavailable } from '../shared/refusal.ts';
@@ -58,6 +60,8 @@ const idleInTransactionTimeoutMs = 1_000;
 /** A network that swallows everything must not hold a request for ever: the server itself answers after 5 s. */
 const answerTimeoutMs = 7_000;
 const connectTimeoutMs = 3_000;
+/** How long the network may take to close a connection. */
+const farewellMs = 1_000;
 const transactionTries = 5;
 
 const repeatable = new Set(['40001', '40P01']);
@@ -78,7 +82,9 @@ export function sql(name: string, text: string): Statement {
  * database cannot be reached or its line is full.
  */
 export function openDatabase(options: DatabaseOptions): Database {
+  const sockets = new Set<Socket>();
   const pool = new pg.Pool({
+    stream: () => openSocket(sockets),
     connectionString: options.url,
     application_name: `scalecommerce ${options.name}`,
     max: options.connections,
@@ -104,8 +110,24 @@ export function openDatabase(options: DatabaseOptions): Database {
   return {
     query: (statement, values = []) => withClient(pool, options, (client) => run(client, statement, values)),
     transaction: (work) => repeated(() => withClient(pool, options, (client) => inTransaction(client, work))),
-    close: () => pool.end(),
+    close: async () => {
+      await pool.end();
+      await closeSockets(sockets);
+    },
   };
+}
+
+function openSocket(sockets: Set<Socket>): Socket {
+  const socket = new Socket();
+  sockets.add(socket);
+  return socket.once('close', () => sockets.delete(socket));
+}
+
+/** Where the network swallows everything, the other end never hears of the farewell: the process must end all the same. */
+async function closeSockets(sockets: ReadonlySet<Socket>): Promise<void> {
+  const closed = Promise.allSettled([...sockets].map((socket) => once(socket, 'close')));
+  await Promise.race([closed, sleep(farewellMs, undefined, { ref: false })]);
+  for (const socket of sockets) socket.destroy();
 }
 
 async function withClient<T>(
