@@ -7,7 +7,7 @@ import { createServer } from './http/server.ts';
 import { basketRoutes } from './modules/basket/basket.routes.ts';
 import { catalogRoutes } from './modules/catalog/catalog.routes.ts';
 import { checkoutRoutes } from './modules/checkout/checkout.routes.ts';
-import type { OrderWorker } from './modules/checkout/order-worker.ts';
+import type { OrderDesk } from './modules/checkout/checkout.service.ts';
 import { reservationStrategies } from './modules/checkout/reservation.ts';
 import { orderRoutes } from './modules/orders/orders.routes.ts';
 import type { Resources } from './resources.ts';
@@ -15,7 +15,7 @@ import type { Resources } from './resources.ts';
 export type AppOptions = Readonly<{
   resources: Resources;
   /** The worker of this process, if it has one: accepted orders are handed to it. */
-  worker: OrderWorker | null;
+  worker: OrderDesk | null;
   /** Why no new requests should be sent here, or null. */
   findObstacle: () => Promise<string | null>;
 }>;
@@ -32,7 +32,7 @@ export async function buildApp({ resources, worker, findObstacle }: AppOptions):
   healthRoutes(app, findObstacle);
   catalogRoutes(app, { reader, currency, pageKeySecret });
   basketRoutes(app, { database, currency });
-  const acceptance = { currency, orderNumberKey };
+  const acceptance = { currency, orderNumberKey, holdSeconds: config.HOLD_TTL_S };
   const reserve = reservationStrategies[config.RESERVATION_STRATEGY]({
     database,
     batchDatabase,

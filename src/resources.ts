@@ -1,7 +1,7 @@
 import { type Logger, pino } from 'pino';
 import type { Notifications } from './modules/notifications/notifications.service.ts';
 import { openNotifications } from './modules/notifications/notifications.service.ts';
-import type { PaymentGateway } from './modules/payments/payments.service.ts';
+import { type PaymentGateway, withDeadline } from './modules/payments/payments.service.ts';
 import { openSimulatedGateway } from './modules/payments/simulated-gateway.ts';
 import { ensureShop, type Shop } from './modules/shop/shop.service.ts';
 import { type Config, originsOf } from './platform/config.ts';
@@ -35,6 +35,9 @@ const pollOutcomesMs = { all: 1_000, web: 100, worker: 1_000 };
 /** A batch waits no longer than this for a row: all of its members wait with it. */
 const batchLockTimeoutMs = 200;
 
+/** After that the outcome of a call to the gateway is unknown. Below the lease of the worker that waits for it. */
+const gatewayDeadlineMs = 8_000;
+
 /** Where the database's errors quote whole rows: addresses, tokens. */
 const secretFields = { paths: ['err.detail', 'err.where', 'err.internalQuery'], remove: true };
 
@@ -48,13 +51,14 @@ export async function openResources(config: Config, databaseUrl: string): Promis
   const batchDatabase = open('batches', 3, { lockTimeoutMs: batchLockTimeoutMs });
   const workerDatabase = open('worker', 4, { lockTimeoutMs: batchLockTimeoutMs });
   const reader = open('reads', 8, { readOnly: true });
-  const gateway = openSimulatedGateway({
+  const simulated = openSimulatedGateway({
     journal: open('simulated gateway', 6),
     latencyMs: config.SIMULATED_GATEWAY_LATENCY_MS,
     rates: readFaultRates(config.SIMULATED_GATEWAY_FAULTS).rates,
     seed: config.SIMULATED_GATEWAY_SEED,
     onSplit: (error) => onError(error as Error),
   });
+  const gateway = withDeadline(simulated, gatewayDeadlineMs);
   const notifications = openNotifications({ reader, pollMs: pollOutcomesMs[config.ROLE], onError });
   const close = async (): Promise<void> => {
     notifications.stop();

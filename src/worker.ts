@@ -1,11 +1,44 @@
+import { refundDue } from './modules/checkout/cancel.ts';
 import { type OrderWorker, startOrderWorker } from './modules/checkout/order-worker.ts';
+import { reconcile } from './modules/checkout/reconcile.ts';
+import { startRounds } from './platform/rounds.ts';
 import type { Resources } from './resources.ts';
+
+/** What a worker process does: pays and settles orders, gives money back, compares the books. */
+export type Worker = Pick<OrderWorker, 'owner' | 'handOver' | 'stop'>;
 
 /** Beside a web server in one process orders are handed over in memory, and the look into the table is a safety net. */
 const pollOrdersMs = { all: 1_000, worker: 100 };
+const refundsEveryMs = 2_000;
+const reconcileEveryMs = 10 * 60_000;
+/** What is older was compared before, several times. */
+const reconciledMs = 60 * 60_000;
+/** What is newer may still be on its way. */
+const unripeMs = 60_000;
 
-/** Starts what a worker process does: paying and settling orders. */
-export function startWorker(resources: Resources, role: 'all' | 'worker'): Promise<OrderWorker> {
+/** Starts what a worker process does. */
+export async function startWorker(resources: Resources, role: 'all' | 'worker'): Promise<Worker> {
   const { workerDatabase: database, gateway, notifications, onError } = resources;
-  return startOrderWorker({ database, gateway, notifications, onError, pollMs: pollOrdersMs[role] });
+  const orders = await startOrderWorker({ database, gateway, notifications, onError, pollMs: pollOrdersMs[role] });
+  const stopRounds = startRounds(
+    [
+      { everyMs: refundsEveryMs, run: async () => void (await refundDue({ database, gateway, notifications })) },
+      { everyMs: reconcileEveryMs, run: () => reconcileBooks(resources) },
+    ],
+    onError,
+  );
+  return {
+    owner: () => orders.owner(),
+    handOver: (order) => orders.handOver(order),
+    stop: async () => {
+      await stopRounds();
+      await orders.stop();
+    },
+  };
+}
+
+async function reconcileBooks({ workerDatabase: database, gateway, logger }: Resources): Promise<void> {
+  const until = new Date(Date.now() - unripeMs);
+  const { discrepancies } = await reconcile({ database, gateway }, new Date(until.getTime() - reconciledMs), until);
+  for (const { key, problem, acted } of discrepancies) logger.warn({ key, acted }, problem);
 }

@@ -1,7 +1,6 @@
 import type { LightMyRequestResponse as Response } from 'fastify';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { OrderWorker } from '../src/modules/checkout/order-worker.ts';
-import { startWorker } from '../src/worker.ts';
+import { startWorker, type Worker } from '../src/worker.ts';
 import { expectNothingLeftOver } from './support/invariants.ts';
 import { allEnded, charges, movedUnits, soldUnits, stockOf } from './support/ledger.ts';
 import { onServer } from './support/postgres.ts';
@@ -261,7 +260,7 @@ describe('a basket that is written to while it is checked out', () => {
 });
 
 describe('a declined checkout', () => {
-  let worker: OrderWorker;
+  let worker: Worker;
 
   beforeAll(async () => {
     shop = await openWarmShop({ ROLE: 'web' });

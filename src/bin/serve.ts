@@ -2,7 +2,7 @@ import type { AddressInfo } from 'node:net';
 import { buildApp } from '../app.ts';
 import { drainOf } from '../http/drain.ts';
 import { originCheck } from '../http/origins.ts';
-import type { OrderWorker } from '../modules/checkout/order-worker.ts';
+import type { OrderDesk } from '../modules/checkout/checkout.service.ts';
 import { attachCable } from '../modules/notifications/cable.socket.ts';
 import { sql } from '../platform/db.ts';
 import type { Resources } from '../resources.ts';
@@ -21,7 +21,7 @@ const probeTimeoutMs = 1_000;
 const closeDeadlineMs = 30_000;
 
 /** Starts to listen as the configuration says. Rejects with EADDRINUSE when the port is taken. */
-export async function serve(resources: Resources, worker: OrderWorker | null): Promise<WebServer> {
+export async function serve(resources: Resources, worker: OrderDesk | null): Promise<WebServer> {
   const { config, notifications, onError, allowedOrigins } = resources;
   let isDraining = false;
   const app = await buildApp({

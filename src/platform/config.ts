@@ -66,6 +66,13 @@ export const configSchema = Type.Object({
     default: 1,
     description: 'Chooses the calls that `SIMULATED_GATEWAY_FAULTS` hit: the same ones for the same seed.',
   }),
+  HOLD_TTL_S: Type.Integer({
+    minimum: 1,
+    maximum: 86_400,
+    default: 600,
+    description:
+      'Seconds for which stock is held for an order that is not paid. Then its payment is closed at the gateway and the stock is given back.',
+  }),
   SEED_PRODUCTS: Type.Integer({
     minimum: 0,
     maximum: 10_000_000,

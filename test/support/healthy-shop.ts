@@ -21,7 +21,7 @@ export const orders = {
 
 /**
  * Fills the database at `url` with a shop in which every invariant holds and every state occurs: one order each, of
- * 2 x 500 and 1 x 750, one of them parked long after its hold, and one so old that its event has been purged.
+ * 2 x 500 and 1 x 750, one of them parked long after its hold, one waiting for the gateway, and one so old that its event has been purged.
  */
 export function insertHealthyShop(url: string): Promise<void> {
   return onServer(url, async (client) => {
@@ -63,6 +63,7 @@ const payments: Readonly<Record<string, string>> = {
   completed: 'captured',
   refunded: 'refunded',
   failed: 'declined',
+  cancelled: 'voided',
   authorized: 'authorized',
   captured: 'captured',
   old: 'captured',
@@ -112,6 +113,8 @@ function paymentOf(state: string | undefined, number: number): string[] {
     `INSERT INTO payment_attempts (order_id, attempt, state, amount) VALUES ('${order(number)}', 1, '${state}', ${total})`,
     journalEntry(order(number), 1, 'authorize', { approved: state !== 'declined' }),
     ...(isTaken ? [journalEntry(order(number), 1, 'capture')] : []),
+    ...(state === 'refunded' ? [journalEntry(order(number), 1, 'refund')] : []),
+    ...(state === 'voided' ? [journalEntry(order(number), 1, 'void')] : []),
   ];
 }
 
@@ -119,10 +122,10 @@ function paymentOf(state: string | undefined, number: number): string[] {
 export function journalEntry(
   orderId: string,
   attempt: number,
-  step: 'authorize' | 'capture',
+  step: 'authorize' | 'capture' | 'void' | 'refund',
   { approved = true, amount = total } = {},
 ): string {
-  const authorization = step === 'capture' ? `'${orderId}:${attempt}:authorize'` : 'NULL';
+  const authorization = step !== 'authorize' ? `'${orderId}:${attempt}:authorize'` : 'NULL';
   return `INSERT INTO simulated_gateway.journal
             (key, operation, authorization_key, amount, currency, request_digest, approved, reference)
           VALUES ('${orderId}:${attempt}:${step}', '${step}', ${authorization}, ${amount}, 'USD', '', ${approved},
@@ -132,6 +135,11 @@ export function journalEntry(
 const unsettled = `
   UPDATE order_states SET parked_at = now(), parked_reason = 'test', hold_until = now() - interval '1 day'
    WHERE order_id = '${order(orders.parked)}';
+  UPDATE order_states SET unanswered_since = now(), hold_until = now() - interval '1 day'
+   WHERE order_id = '${order(orders.captured)}';
+  INSERT INTO cancellations (order_id, restock, requested_by) VALUES ('${order(orders.captured)}', false, 'test');
+  INSERT INTO cancellations (order_id, restock, requested_by, refused_message, ended_at)
+    VALUES ('${order(orders.completed)}', false, 'test', 'Too late', now());
   UPDATE orders SET created_at = now() - interval '40 days' WHERE id = '${order(orders.old)}';
   UPDATE baskets SET created_at = now() - interval '40 days' WHERE id = '${basket(orders.old)}';
   DELETE FROM events WHERE order_id = '${order(orders.old)}'`;

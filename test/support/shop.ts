@@ -1,11 +1,10 @@
 import type { FastifyInstance, InjectOptions, LightMyRequestResponse as Response } from 'fastify';
 import { buildApp } from '../../src/app.ts';
-import type { OrderWorker } from '../../src/modules/checkout/order-worker.ts';
 import { readConfig } from '../../src/platform/config.ts';
 import { sql, type Value } from '../../src/platform/db.ts';
 import { openResources, type Resources } from '../../src/resources.ts';
 import { newId } from '../../src/shared/ids.ts';
-import { startWorker } from '../../src/worker.ts';
+import { startWorker, type Worker } from '../../src/worker.ts';
 import { eventually } from './eventually.ts';
 import { createTestDatabase } from './postgres.ts';
 
@@ -13,7 +12,7 @@ import { createTestDatabase } from './postgres.ts';
 export type TestShop = Readonly<{
   url: string;
   app: FastifyInstance;
-  worker: OrderWorker | null;
+  worker: Worker | null;
   resources: Resources;
   /** Runs a statement past the shop, as an operator with psql would. */
   query<Row = Record<string, unknown>>(text: string, values?: readonly Value[]): Promise<Row[]>;

@@ -9,7 +9,7 @@ WITH invariants (position, name, kind, description) AS (VALUES
   (22, 'order_states_well_formed', 'invariant', 'ended, failed, owned and parked orders have what goes with it, the others have not'),
   (23, 'payment_tokens_erased', 'invariant', 'no ended order keeps its payment token'),
   (25, 'open_orders_payable', 'invariant', 'an open order has the payment token that it is to be paid with'),
-  (24, 'no_overdue_order', 'invariant', 'no order is open 60 s past its hold, parked ones apart'),
+  (24, 'no_overdue_order', 'invariant', 'no order is open 60 s past its hold, those parked or waiting for the gateway apart'),
   (30, 'live_order_is_open', 'invariant', 'the live order of a basket is an open order of it'),
   (31, 'open_order_is_live', 'invariant', 'an open order is the live order of its basket'),
   (32, 'one_live_order', 'invariant', 'a basket has at most one open order'),
@@ -23,11 +23,15 @@ WITH invariants (position, name, kind, description) AS (VALUES
   (51, 'events_fit_state', 'invariant', 'no event contradicts its order''s state or basket'),
   (52, 'streams_gapless', 'invariant', 'the events of a basket are numbered without a gap up to its last offset'),
   (60, 'payments_in_gateway_book', 'invariant', 'each captured payment is a capture of that amount in the gateway''s book'),
-  (61, 'gateway_captures_recorded', 'invariant', 'each capture in the gateway''s book of an ended order is its captured payment'),
+  (61, 'gateway_captures_recorded', 'invariant', 'each capture in the gateway''s book of an ended order is its captured payment, or was refunded'),
   (62, 'gateway_charged_once', 'invariant', 'the gateway''s book has at most one capture per order'),
-  (63, 'no_money_left_held', 'invariant', 'the gateway''s book has no authorization of an ended order left uncaptured'),
+  (63, 'no_money_left_held', 'invariant', 'the gateway''s book has no authorization of an ended order that is neither captured nor voided'),
+  (65, 'refunds_in_gateway_book', 'invariant', 'each refunded payment, and no other, is refunded in the gateway''s book'),
   (64, 'gateway_knows_our_orders', 'invariant', 'what the gateway approved belongs to an order'),
-  (90, 'parked_orders', 'notice', 'open orders parked for an operator')
+  (90, 'parked_orders', 'notice', 'open orders parked for an operator'),
+  (91, 'unanswered_orders', 'notice', 'open orders whose latest call to the gateway has no answer'),
+  (92, 'open_cancellations', 'notice', 'cancellations and refunds asked for and not done yet'),
+  (93, 'refused_refunds', 'notice', 'refunds that the gateway has refused')
 ),
 lines AS (
   SELECT order_id, count(*) AS lines, sum(quantity * unit_price) AS items_total
@@ -50,14 +54,19 @@ told AS (
          count(*) FILTER (WHERE kind = 'refunded') AS refunded
     FROM events GROUP BY order_id
 ),
--- What the gateway approved, per order. Its keys are '<order id>:<attempt>:<operation>'.
+-- What the gateway approved, per order. Its keys are '<order id>:<attempt>:<operation>'. `held`: set aside, and not ended.
 book AS MATERIALIZED (
-  SELECT left(key, 36) COLLATE "C" AS order_id, min(key) AS first_key, min(currency) AS currency, max(currency) AS other_currency,
-         count(*) FILTER (WHERE operation = 'authorize') AS authorizations,
-         count(*) FILTER (WHERE operation = 'capture') AS captures,
-         max(key) FILTER (WHERE operation = 'capture') AS capture_key,
-         sum(amount) FILTER (WHERE operation = 'capture') AS amount
-    FROM simulated_gateway.journal WHERE approved GROUP BY 1
+  SELECT left(j.key, 36) COLLATE "C" AS order_id, min(j.key) AS first_key,
+         min(j.currency) AS currency, max(j.currency) AS other_currency,
+         count(*) FILTER (WHERE j.operation = 'authorize' AND ending.key IS NULL) AS held,
+         count(*) FILTER (WHERE j.operation = 'capture') AS captures,
+         count(*) FILTER (WHERE j.operation = 'refund') AS refunds,
+         max(j.key) FILTER (WHERE j.operation = 'capture') AS capture_key,
+         sum(j.amount) FILTER (WHERE j.operation = 'capture') AS amount
+    FROM simulated_gateway.journal j
+    LEFT JOIN simulated_gateway.journal ending
+      ON ending.authorization_key = j.key AND ending.operation IN ('capture', 'void') AND ending.approved
+   WHERE j.approved GROUP BY 1
 ),
 -- One row per order with all that belongs to it.
 ledger AS MATERIALIZED (
@@ -66,14 +75,16 @@ ledger AS MATERIALIZED (
            AND o.total = o.items_total + o.shipping_total + o.tax_total - o.discount_total AS adds_up,
          s.order_id IS NOT NULL AND c.order_id IS NOT NULL AND lines.order_id IS NOT NULL AS is_complete,
          s.state, s.state IN ('pending', 'authorized', 'captured') AS is_open,
-         s.ended_at, s.hold_until, s.parked_at, s.parked_reason, s.error_code, s.worker_id, s.worker_epoch,
+         s.ended_at, s.hold_until, s.parked_at, s.parked_reason, s.unanswered_since,
+         wish.order_id IS NOT NULL AND wish.ended_at IS NULL AS is_to_be_cancelled, s.error_code, s.worker_id, s.worker_epoch,
          c.payment_token IS NOT NULL AS has_token,
          coalesce(payments.authorized, 0) AS authorized,
          coalesce(payments.captured, 0) AS captured,
          coalesce(payments.refunded, 0) AS refunded,
          coalesce(payments.amount, 0) AS amount,
          coalesce(payments.captured + payments.refunded, 0) AS taken,
-         coalesce(book.authorizations, 0) AS booked_authorizations,
+         coalesce(book.held, 0) AS booked_held,
+         coalesce(book.refunds, 0) AS booked_refunds,
          coalesce(book.captures, 0) AS booked_captures,
          -- Whether the one payment that we hold for taken is the one capture in the gateway's book.
          book.captures = 1 AND payments.captured + payments.refunded = 1
@@ -90,6 +101,7 @@ ledger AS MATERIALIZED (
     LEFT JOIN lines ON lines.order_id = o.id
     LEFT JOIN payments ON payments.order_id = o.id
     LEFT JOIN book ON book.order_id = o.id::text
+    LEFT JOIN cancellations wish ON wish.order_id = o.id
     LEFT JOIN told ON told.order_id = o.id
 ),
 moved AS (
@@ -136,7 +148,7 @@ violations (name, id) AS (
   SELECT 'open_orders_payable', id::text FROM ledger WHERE is_open AND NOT has_token
   UNION ALL
   SELECT 'no_overdue_order', id::text FROM ledger
-   WHERE is_open AND parked_at IS NULL AND hold_until < statement_timestamp() - interval '60 seconds'
+   WHERE is_open AND parked_at IS NULL AND unanswered_since IS NULL AND hold_until < statement_timestamp() - interval '60 seconds'
   UNION ALL
   SELECT 'live_order_is_open', b.id::text
     FROM baskets b LEFT JOIN ledger ON ledger.id = b.live_order_id AND ledger.basket_id = b.id
@@ -199,16 +211,26 @@ violations (name, id) AS (
   SELECT 'payments_in_gateway_book', id::text FROM ledger WHERE taken > 0 AND books_agree IS NOT TRUE
   UNION ALL
   SELECT 'gateway_captures_recorded', id::text FROM ledger
-   WHERE NOT is_open AND booked_captures > 0 AND books_agree IS NOT TRUE
+   WHERE NOT is_open AND booked_captures > booked_refunds AND books_agree IS NOT TRUE
   UNION ALL
   SELECT 'gateway_charged_once', order_id FROM book WHERE captures > 1
   UNION ALL
-  SELECT 'no_money_left_held', id::text FROM ledger WHERE NOT is_open AND booked_authorizations > booked_captures
+  SELECT 'no_money_left_held', id::text FROM ledger WHERE NOT is_open AND booked_held > 0
+  UNION ALL
+  -- A refund that was asked for may be in the gateway's book a moment before it is in ours.
+  SELECT 'refunds_in_gateway_book', id::text FROM ledger
+   WHERE booked_refunds <> refunded AND NOT (is_to_be_cancelled AND booked_refunds > refunded)
   UNION ALL
   SELECT 'gateway_knows_our_orders', book.first_key
     FROM book LEFT JOIN orders o ON o.id::text = book.order_id WHERE o.id IS NULL
   UNION ALL
   SELECT 'parked_orders', id::text FROM ledger WHERE is_open AND parked_at IS NOT NULL
+  UNION ALL
+  SELECT 'unanswered_orders', id::text FROM ledger WHERE is_open AND unanswered_since IS NOT NULL
+  UNION ALL
+  SELECT 'open_cancellations', id::text FROM ledger WHERE is_to_be_cancelled
+  UNION ALL
+  SELECT 'refused_refunds', order_id::text FROM cancellations WHERE refused_message IS NOT NULL
 )
 SELECT i.name, i.kind, i.description, count(v.id) AS count,
        coalesce((array_agg(v.id ORDER BY v.id) FILTER (WHERE v.id IS NOT NULL))[1:3], '{}') AS examples

@@ -75,6 +75,24 @@ const insertLines = sql(
      JOIN products p ON p.id = l.product_id`,
 );
 
+/** The stream of an order that has ended since stood one before its event. */
+const selectAccepted = sql(
+  'accept.accepted',
+  `SELECT o.id, o.basket_id, o.total, o.currency, coalesce(e.stream_offset - 1, b.last_event_offset) AS event_offset
+     FROM orders o
+     JOIN baskets b ON b.id = o.basket_id
+     LEFT JOIN events e ON e.order_id = o.id AND e.kind <> 'refunded'
+    WHERE o.id = ANY ($1::uuid[])`,
+);
+
+/** An order as it was accepted. `event_offset`: where its basket's stream ended then. */
+export type AcceptedRow = { id: string; basket_id: string; total: number; currency: string; event_offset: number };
+
+/** Those of the orders that exist. */
+export function readAcceptedOrders(tx: Tx, ids: readonly string[]): Promise<AcceptedRow[]> {
+  return tx.query(selectAccepted, [ids]);
+}
+
 /** What the products are and cost now. Read after their stock is locked, so that no import is in between. */
 export async function readProducts(tx: Tx, productIds: readonly string[]): Promise<Map<string, ProductFacts>> {
   const rows = await tx.query<ProductFacts>(selectProducts, [productIds]);

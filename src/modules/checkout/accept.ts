@@ -9,12 +9,16 @@ import {
   readBasketLines,
 } from '../basket/basket.service.ts';
 import { lockStock } from '../inventory/inventory.service.ts';
-import { deferOrders, drawOrderSequences, type NewOrder, type ProductFacts, readProducts } from './accept.sql.ts';
+import {
+  deferOrders,
+  drawOrderSequences,
+  type NewOrder,
+  type ProductFacts,
+  readAcceptedOrders,
+  readProducts,
+} from './accept.sql.ts';
 import { allocate, type CheckoutRequest, type Decision } from './allocation.ts';
 import type { Owner } from './lease.sql.ts';
-
-/** How long stock is held for an order that is not paid yet. */
-const holdSeconds = 600;
 
 type Address = {
   line_1: string;
@@ -58,8 +62,8 @@ export type TakeStock = (
   sellable: ReadonlyMap<string, number>,
 ) => Promise<readonly Decision[]>;
 
-/** What is the same for every order of the shop. */
-export type Acceptance = Readonly<{ currency: string; orderNumberKey: Buffer }>;
+/** What is the same for every order of the shop. Stock is held for `holdSeconds` for an order that is not paid. */
+export type Acceptance = Readonly<{ currency: string; orderNumberKey: Buffer; holdSeconds: number }>;
 
 const refusals = {
   total_changed: refused('conflict', 'Total has changed'),
@@ -77,18 +81,37 @@ export function refuseWithoutBasket(checkout: Checkout): Result<AcceptedOrder> {
 
 /**
  * Turns baskets into orders, in the commit of `tx`: orders with their lines, the stock taken for them, the lines out of
- * the baskets. Decides in the order of `planned`, as if one came after the other; answers each. No two may be of one basket.
+ * the baskets. Decides in the order of `planned`, as if one came after the other; answers each. No two may be of one
+ * basket. In a repeat, after a COMMIT whose answer was lost, orders that are there already are answered as they are.
  */
 export async function acceptOrders(
   tx: Tx,
   acceptance: Acceptance,
   takeFor: TakeStock,
   planned: readonly PlannedOrder[],
+  isRepeat: boolean,
 ): Promise<Result<AcceptedOrder>[]> {
   const baskets = await lockBaskets(
     tx,
     planned.map((order) => order.token),
   );
+  const done = isRepeat ? await findAccepted(tx, planned) : new Map<string, AcceptedOrder>();
+  const missing = planned.filter((order) => !done.has(order.id));
+  const answers = await acceptMissing(tx, acceptance, takeFor, missing, baskets);
+  const answerTo = new Map(missing.map((order, index) => [order.id, answers[index]]));
+  return planned.map((order) => {
+    const before = done.get(order.id);
+    return before ? accepted(before) : (answerTo.get(order.id) as Result<AcceptedOrder>);
+  });
+}
+
+async function acceptMissing(
+  tx: Tx,
+  acceptance: Acceptance,
+  takeFor: TakeStock,
+  planned: readonly PlannedOrder[],
+  baskets: readonly LockedBasket[],
+): Promise<Result<AcceptedOrder>[]> {
   const free = baskets.filter((basket) => basket.liveOrderId === null);
   const lines = await readBasketLines(
     tx,
@@ -107,6 +130,27 @@ export async function acceptOrders(
   const sales = salesOf(open, decisions, products);
   writeSales(tx, acceptance, sales, sequences);
   return answersTo(candidates, open, decisions, acceptance.currency);
+}
+
+/** Those of `planned` that were accepted before, by their ids. Their baskets must be locked. */
+async function findAccepted(tx: Tx, planned: readonly PlannedOrder[]): Promise<Map<string, AcceptedOrder>> {
+  const rows = await readAcceptedOrders(
+    tx,
+    planned.map((order) => order.id),
+  );
+  const plannedAs = new Map(planned.map((order) => [order.id, order]));
+  return new Map(
+    rows.map((row) => {
+      const order = plannedAs.get(row.id);
+      if (!order) throw new Error(`Order ${row.id} was not asked for`);
+      const { id: orderId, basket_id: basketId, event_offset: eventOffset, total, currency } = row;
+      const { paymentToken } = order.checkout;
+      return [
+        orderId,
+        { orderId, basketId, eventOffset, owner: order.owner, attempt: 1, paymentToken, total, currency },
+      ];
+    }),
+  );
 }
 
 type Candidate = Readonly<{ order: PlannedOrder; basket: LockedBasket | undefined; lines: readonly BasketLine[] }>;
@@ -177,7 +221,7 @@ function newOrder(acceptance: Acceptance, { order, basket, lines, total }: Sale,
     basketId: basket.id,
     currency: acceptance.currency,
     total,
-    holdSeconds,
+    holdSeconds: acceptance.holdSeconds,
     owner: order.owner,
     email: checkout.email,
     address: JSON.stringify(checkout.address),

@@ -1,7 +1,7 @@
 import pg from 'pg';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { addProduct, openTestShop, Shopper, type TestShop } from '../../../test/support/shop.ts';
-import { sql, type Tx } from '../../platform/db.ts';
+import { type Database, sql } from '../../platform/db.ts';
 import { newId } from '../../shared/ids.ts';
 import type { PlannedOrder } from './accept.ts';
 import { BatchedReservation } from './batched-reservation.ts';
@@ -33,10 +33,10 @@ it('accepts nobody of a batch whose rest fails, those set aside included: all ar
   const gate = new Promise<void>((resolve) => {
     letFillersGo = resolve;
   });
-  const accept = async (tx: Tx, planned: readonly PlannedOrder[]): Promise<never[]> => {
+  const accept = async (database: Database, planned: readonly PlannedOrder[]): Promise<never[]> => {
     if (planned.some((order) => fillers.includes(order))) await gate;
     else if (planned.includes(waiting as PlannedOrder)) {
-      await tx.query(lockStock, [held]);
+      await database.transaction((tx) => tx.query(lockStock, [held]));
       served.push(...planned);
     } else throw new Error('The rest fails');
     return planned.map(() => undefined as never);

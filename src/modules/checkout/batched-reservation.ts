@@ -1,17 +1,20 @@
 import { BatchesAroundHeldRows } from '../../platform/batches-around-held-rows.ts';
-import type { Database, Tx } from '../../platform/db.ts';
+import type { Database } from '../../platform/db.ts';
 import type { Result } from '../../shared/refusal.ts';
 import type { AcceptedOrder, PlannedOrder } from './accept.ts';
 import { findHeldRows, findNamed, lockHeldRow } from './held-rows.ts';
 
 type Answer = Result<AcceptedOrder>;
 
+/** Accepts checkouts in one transaction on `database`, and answers each. */
+export type Accept = (database: Database, planned: readonly PlannedOrder[]) => Promise<readonly Answer[]>;
+
 export type BatchedReservationOptions = Readonly<{
   /** For those set aside: waits for a lock as long as any transaction. */
   database: Database;
   /** For batches: gives up on a lock soon, since a whole batch waits. */
   batchDatabase: Database;
-  accept: (tx: Tx, planned: readonly PlannedOrder[]) => Promise<readonly Answer[]>;
+  accept: Accept;
   onSplit: (error: unknown, size: number) => void;
 }>;
 
@@ -22,7 +25,7 @@ export class BatchedReservation {
   constructor({ accept, ...options }: BatchedReservationOptions) {
     this.#batches = new BatchesAroundHeldRows({
       ...options,
-      serve: (database, planned) => database.transaction((tx) => accept(tx, planned)),
+      serve: accept,
       keyOf: (planned) => planned.token,
       findHeld: findHeldRows,
       findNamed,

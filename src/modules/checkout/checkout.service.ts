@@ -9,12 +9,15 @@ import type { Reserve } from './reservation.ts';
 
 export type { Checkout } from './accept.ts';
 
+/** Where accepted orders are handed over to the worker of the same process. */
+export type OrderDesk = Pick<OrderWorker, 'owner' | 'handOver'>;
+
 export type CheckoutDesk = {
   readonly reader: Reader;
   readonly notifications: Notifications;
   readonly reserve: Reserve;
   /** The worker of this process, if it has one. */
-  readonly worker: OrderWorker | null;
+  readonly worker: OrderDesk | null;
   readonly onError: (error: Error) => void;
   /** Requests that wait for the end of their order now. */
   waiting: number;

@@ -1,35 +1,88 @@
 import { type Reader, sql } from '../../platform/db.ts';
 import type { Owner } from './lease.sql.ts';
 
+/** An order that was taken over so often from workers that crashed is worked on alone: it may be what crashes them. */
+export const suspectTakeovers = 3;
+/** One that was taken over so often is parked. */
+export const mostTakeovers = 6;
+
+/** Nobody owns the order, or its owner has lost its lease. */
+const isFree = `NOT EXISTS (SELECT FROM workers w
+                         WHERE w.id = open.worker_id AND w.epoch = open.worker_epoch
+                           AND w.leased_until > clock_timestamp())`;
+
 /**
- * Orders that nobody owns, or whose owner has lost its lease; what another claimer has locked is left to it.
- * Materialized, for a subquery that locks must run once, whatever the plan.
+ * Orders that are free; what another claimer has locked is left to it. A parked one only at the end of its hold, and then
+ * once a minute. Materialized, for a subquery that locks must run once, whatever the plan. A worker that gave its lease
+ * up has no row any more: that was no crash.
  */
 const claimOrders = sql(
   'claim.orders',
   `WITH free AS MATERIALIZED (
-     SELECT open.order_id FROM order_states open
-      WHERE open.ended_at IS NULL AND open.parked_at IS NULL
-        AND NOT EXISTS (SELECT FROM workers w
-                         WHERE w.id = open.worker_id AND w.epoch = open.worker_epoch
-                           AND w.leased_until > clock_timestamp())
+     SELECT open.order_id,
+            EXISTS (SELECT FROM workers w WHERE w.id = open.worker_id AND w.epoch = open.worker_epoch) AS was_crashed
+       FROM order_states open
+      WHERE open.ended_at IS NULL
+        AND (open.parked_at IS NULL
+             OR (open.hold_until < clock_timestamp() AND open.parked_at < clock_timestamp() - interval '1 minute'))
+        AND open.takeovers BETWEEN $4 AND $5
+        AND ${isFree}
       ORDER BY open.hold_until
       LIMIT $3
         FOR NO KEY UPDATE SKIP LOCKED)
-   UPDATE order_states s SET worker_id = $1, worker_epoch = $2
+   UPDATE order_states s SET worker_id = $1, worker_epoch = $2, takeovers = takeovers + free.was_crashed::integer
      FROM free WHERE s.order_id = free.order_id
    RETURNING s.order_id`,
 );
 
 const selectOwned = sql(
   'claim.owned',
-  `SELECT order_id FROM order_states
-    WHERE ended_at IS NULL AND parked_at IS NULL AND worker_id = $1 AND worker_epoch = $2`,
+  `SELECT order_id FROM order_states WHERE ended_at IS NULL AND worker_id = $1 AND worker_epoch = $2`,
 );
 
-/** Makes `owner` the owner of up to `limit` free orders, the oldest first, and returns their ids. */
-export async function claimFreeOrders(db: Reader, owner: Owner, limit: number): Promise<string[]> {
-  const rows = await db.query<{ order_id: string }>(claimOrders, [owner.workerId, owner.epoch, limit]);
+const parkWornOut = sql(
+  'claim.park_worn_out',
+  `UPDATE order_states open
+      SET parked_at = clock_timestamp(), worker_id = NULL, worker_epoch = NULL,
+          parked_reason = 'Taken over ' || takeovers || ' times from workers that had crashed'
+    WHERE open.ended_at IS NULL AND open.parked_at IS NULL AND open.takeovers >= $1 AND ${isFree}
+   RETURNING open.order_id`,
+);
+
+const park = sql(
+  'claim.park',
+  `UPDATE order_states SET parked_at = clock_timestamp(), parked_reason = $4, worker_id = NULL, worker_epoch = NULL
+    WHERE order_id = $1 AND worker_id = $2 AND worker_epoch = $3 AND ended_at IS NULL`,
+);
+
+const markUnanswered = sql(
+  'claim.mark_unanswered',
+  `UPDATE order_states SET unanswered_since = clock_timestamp()
+    WHERE order_id = $1 AND worker_id = $2 AND worker_epoch = $3 AND ended_at IS NULL AND unanswered_since IS NULL`,
+);
+
+/** Makes `owner` the owner of up to `limit` free orders, those first whose hold ends first, and returns their ids. */
+export function claimFreeOrders(db: Reader, owner: Owner, limit: number): Promise<string[]> {
+  return claim(db, owner, { limit, leastTakeovers: 0, mostTakeovers: suspectTakeovers - 1 });
+}
+
+/** Makes `owner` the owner of one order that may have crashed its former owners. */
+export function claimSuspect(db: Reader, owner: Owner): Promise<string[]> {
+  return claim(db, owner, { limit: 1, leastTakeovers: suspectTakeovers, mostTakeovers: mostTakeovers - 1 });
+}
+
+async function claim(
+  db: Reader,
+  owner: Owner,
+  which: { limit: number; leastTakeovers: number; mostTakeovers: number },
+): Promise<string[]> {
+  const rows = await db.query<{ order_id: string }>(claimOrders, [
+    owner.workerId,
+    owner.epoch,
+    which.limit,
+    which.leastTakeovers,
+    which.mostTakeovers,
+  ]);
   return rows.map((row) => row.order_id);
 }
 
@@ -37,4 +90,20 @@ export async function claimFreeOrders(db: Reader, owner: Owner, limit: number): 
 export async function readOwnedOrders(db: Reader, owner: Owner): Promise<string[]> {
   const rows = await db.query<{ order_id: string }>(selectOwned, [owner.workerId, owner.epoch]);
   return rows.map((row) => row.order_id);
+}
+
+/** Parks free orders that one worker after the other has crashed on, and returns their ids. */
+export async function parkWornOutOrders(db: Reader): Promise<string[]> {
+  const rows = await db.query<{ order_id: string }>(parkWornOut, [mostTakeovers]);
+  return rows.map((row) => row.order_id);
+}
+
+/** Leaves an order of `owner` to an operator: nobody works on it until its hold is over, or it is retried. */
+export async function parkOrder(db: Reader, orderId: string, owner: Owner, reason: string): Promise<void> {
+  await db.query(park, [orderId, owner.workerId, owner.epoch, reason]);
+}
+
+/** Puts on record that the latest call to the gateway for an order of `owner` has had no answer, since when. */
+export async function recordUnanswered(db: Reader, orderId: string, owner: Owner): Promise<void> {
+  await db.query(markUnanswered, [orderId, owner.workerId, owner.epoch]);
 }

@@ -1,12 +1,12 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { addProduct, endedOrder, openTestShop, orderIdOf, Shopper, type TestShop } from '../../../test/support/shop.ts';
-import type { PaymentGateway } from '../payments/payments.service.ts';
+import { GatewayUnanswered, type PaymentGateway } from '../payments/payments.service.ts';
 import { type OrderWorker, startOrderWorker } from './order-worker.ts';
 
 /** As many as a worker pays at the same time. */
-const mostAtOnce = 500;
+const mostAtOnce = 2_000;
 const claimedAtOnce = 500;
-const shoppersAtOnce = 10;
+const shoppersAtOnce = 100;
 
 let shop: TestShop;
 let worker: OrderWorker;
@@ -20,7 +20,7 @@ afterEach(async () => {
 });
 
 it('works on other orders while those that the gateway cannot answer for wait for their next try', async () => {
-  const product = await addProduct(shop, { stock: 1_000 });
+  const product = await addProduct(shop, { stock: 10_000 });
   const unanswered = Array.from({ length: mostAtOnce }, () => product);
   const shoppers = Array.from({ length: shoppersAtOnce }, async () => {
     while (unanswered.pop()) await order(product, 'tok_unanswered');
@@ -47,12 +47,20 @@ it('works through a line of free orders that is longer than what it takes at a t
   await expect.poll(open, { timeout: 20_000 }).toBe(0);
 }, 60_000);
 
+const unused = async (): Promise<never> => {
+  throw new Error('Not asked for here');
+};
+
 const gateway: PaymentGateway = {
   authorize: async ({ paymentToken }) => {
-    if (paymentToken === 'tok_unanswered') throw new Error('The gateway does not answer');
-    return { approved: true, reference: 'authorization' };
+    if (paymentToken === 'tok_unanswered') throw new GatewayUnanswered('The gateway does not answer');
+    return { outcome: 'approved', reference: 'authorization' };
   },
-  capture: async () => ({ reference: 'capture' }),
+  capture: async () => ({ outcome: 'captured', reference: 'capture' }),
+  void: unused,
+  refund: unused,
+  lookup: unused,
+  listAuthorizations: unused,
   close: async () => undefined,
 };
 

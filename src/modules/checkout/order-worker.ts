@@ -1,14 +1,22 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Database } from '../../platform/db.ts';
+import { CommitUnknown, type Database } from '../../platform/db.ts';
+import { Unavailable } from '../../shared/refusal.ts';
 import { announce, type Notifications } from '../notifications/notifications.service.ts';
-import type { PaymentGateway } from '../payments/payments.service.ts';
+import { GatewayUnanswered, type PaymentGateway } from '../payments/payments.service.ts';
 import type { AcceptedOrder } from './accept.ts';
 import { BatchedSettlement } from './batched-settlement.ts';
-import { claimFreeOrders, readOwnedOrders } from './claim.sql.ts';
+import {
+  claimFreeOrders,
+  claimSuspect,
+  parkOrder,
+  parkWornOutOrders,
+  readOwnedOrders,
+  recordUnanswered,
+} from './claim.sql.ts';
 import type { Owner } from './lease.sql.ts';
 import { type Lease, takeLease } from './lease.ts';
-import { payOrder, type Work } from './pay.ts';
-import { findWork } from './settle.sql.ts';
+import { endPayment } from './pay.ts';
+import { readWork, type Work } from './work.ts';
 
 export type OrderWorkerOptions = Readonly<{
   database: Database;
@@ -20,15 +28,31 @@ export type OrderWorkerOptions = Readonly<{
 }>;
 
 /** Orders being paid at the same time; a slow gateway is waited for by many. */
-const mostAtOnce = 500;
+const mostAtOnce = 2_000;
 /** Orders known to this worker, waiting ones included; beyond it they stay in the table, free for anybody. */
 const mostKnown = 10_000;
 const claimAtMost = 500;
 const sweepEveryMs = 2_000;
 const drainMs = 8_000;
 const longestBackoffMs = 5_000;
+/** An order that fails so often by what it is, and not for want of an answer, is parked. */
+const mostFaults = 5;
+/** What was handed over in memory is believed for so long; then the table is asked for its hold and its cancellation. */
+const believedForMs = 5_000;
 
-type Job = Readonly<{ orderId: string; owner: Owner; handedOver: Work | null; failures: number }>;
+type Job = Readonly<{
+  orderId: string;
+  owner: Owner;
+  handedOver: Work | null;
+  isSuspect: boolean;
+  takenAtMs: number;
+  failures: number;
+  /** Those of the failures that no outage explains. */
+  faults: number;
+}>;
+
+/** Thrown where a process that was stopped for a while finds that its orders are somebody else's by now. */
+class LeaseLost extends Error {}
 
 /**
  * Pays and settles orders: those handed over by the acceptance of its own process, and those that it finds in the
@@ -65,15 +89,16 @@ export class OrderWorker {
 
   /** Takes on an order that was accepted under {@link owner}, without a look into the table. */
   handOver(order: AcceptedOrder): void {
-    if (order.owner) this.#take({ orderId: order.orderId, owner: order.owner, handedOver: order, failures: 0 });
+    if (order.owner)
+      this.#take(order.orderId, order.owner, { handedOver: { ...order, holdIsOver: false, isToBeCancelled: false } });
   }
 
-  /** Takes no more orders, finishes those at hand for up to 8 s and gives up the lease on the rest. */
+  /** Takes no more orders, finishes those at work for up to 8 s and gives up the lease on the rest. */
   async stop(): Promise<void> {
     this.#isStopping = true;
     for (const timer of this.#timers) clearInterval(timer);
     const deadlineMs = performance.now() + drainMs;
-    while (this.#known.size > 0 && performance.now() < deadlineMs) await sleep(10);
+    while (this.#running + this.#waiting.length > 0 && performance.now() < deadlineMs) await sleep(10);
     await this.#lease.release();
   }
 
@@ -97,19 +122,35 @@ export class OrderWorker {
     this.#look(() => this.#claim());
   }
 
-  /** Finds orders whose acceptance this process never learnt of, since the answer to its COMMIT was lost. */
+  /**
+   * Finds orders whose acceptance this process never learnt of, since the answer to its COMMIT was lost, and sees to those
+   * that others have crashed on.
+   */
   async #sweep(): Promise<void> {
     const owner = this.owner();
-    if (owner) this.#takeAll(await readOwnedOrders(this.#options.database, owner), owner);
+    if (!owner) return;
+    this.#takeAll(await readOwnedOrders(this.#options.database, owner), owner);
+    for (const orderId of await parkWornOutOrders(this.#options.database))
+      this.#options.onError(new Error(`Order ${orderId} is parked: one worker after the other has crashed on it`));
+    if (![...this.#known.values()].some((job) => job.isSuspect)) await this.#claimSuspect();
+  }
+
+  /** One at a time: should it crash this process, too, then no other order is blamed for it. */
+  async #claimSuspect(): Promise<void> {
+    const owner = this.owner();
+    if (!owner) return;
+    for (const orderId of await claimSuspect(this.#options.database, owner))
+      this.#take(orderId, owner, { isSuspect: true });
   }
 
   #takeAll(orderIds: readonly string[], owner: Owner): void {
-    for (const orderId of orderIds) this.#take({ orderId, owner, handedOver: null, failures: 0 });
+    for (const orderId of orderIds) this.#take(orderId, owner, {});
   }
 
-  #take(job: Job): void {
-    if (this.#known.get(job.orderId)?.owner.epoch === job.owner.epoch) return;
-    this.#known.set(job.orderId, job);
+  #take(orderId: string, owner: Owner, { handedOver = null, isSuspect = false }: Partial<Job>): void {
+    if (this.#known.get(orderId)?.owner.epoch === owner.epoch) return;
+    const job = { orderId, owner, handedOver, isSuspect, takenAtMs: performance.now(), failures: 0, faults: 0 };
+    this.#known.set(orderId, job);
     this.#waiting.push(job);
     this.#startWaiting();
   }
@@ -124,26 +165,51 @@ export class OrderWorker {
   }
 
   async #workOn(job: Job): Promise<void> {
-    const isOver = await this.#tryOnce(job);
+    const next = await this.#tryOnce(job);
     this.#running--;
     if (this.#known.get(job.orderId) === job) {
-      if (isOver || this.#isStopping) this.#known.delete(job.orderId);
-      else this.#tryAgainLater({ ...job, failures: job.failures + 1 });
+      if (next && !this.#isStopping) this.#tryAgainLater(next);
+      else this.#known.delete(job.orderId);
     }
     this.#startWaiting();
+    if (job.isSuspect && !next) this.#look(() => this.#claimSuspect());
     this.#claimMore();
   }
 
-  /** Whether there is nothing left to do: the order has ended, or it is not this worker's any more. */
-  async #tryOnce(job: Job): Promise<boolean> {
-    if (!this.#lease.isHeldBy(job.owner)) return true;
+  /** Null when there is nothing left to do: the order has ended or is parked, or it is not this worker's any more. */
+  async #tryOnce(job: Job): Promise<Job | null> {
+    if (!this.#lease.isHeldBy(job.owner)) return null;
     try {
-      await this.#payAndSettle(job);
-      return true;
+      await this.#endPaymentAndSettle(job);
+      return null;
     } catch (error) {
-      // Told ever more rarely: an outage that holds up thousands of orders must not bury the log.
-      if (Number.isInteger(Math.log2(job.failures + 1))) this.#options.onError(error as Error);
-      return false;
+      return await this.#afterFailure(job, error as Error);
+    }
+  }
+
+  async #afterFailure(job: Job, error: Error): Promise<Job | null> {
+    // Told ever more rarely: an outage that holds up thousands of orders must not bury the log.
+    if (Number.isInteger(Math.log2(job.failures + 1))) this.#options.onError(error);
+    if (error instanceof LeaseLost) return null;
+    const failed = { ...job, handedOver: null, failures: job.failures + 1 };
+    const { database, onError } = this.#options;
+    if (error instanceof GatewayUnanswered) await recordUnanswered(database, job.orderId, job.owner).catch(onError);
+    if (isOutage(error)) return failed;
+    if (job.faults + 1 < mostFaults) return { ...failed, faults: job.faults + 1 };
+    return this.#park({ ...failed, faults: 0 }, error);
+  }
+
+  async #park(job: Job, error: Error): Promise<Job | null> {
+    const { database, onError } = this.#options;
+    try {
+      await parkOrder(database, job.orderId, job.owner, error.message);
+      onError(
+        new Error(`Order ${job.orderId} is parked after ${mostFaults} tries: ${error.message}`, { cause: error }),
+      );
+      return null;
+    } catch (problem) {
+      onError(problem as Error);
+      return job;
     }
   }
 
@@ -155,38 +221,29 @@ export class OrderWorker {
     this.#known.set(job.orderId, job);
     const backoffMs = Math.min(longestBackoffMs, 50 * 2 ** job.failures) * (0.5 + Math.random() / 2);
     setTimeout(() => {
+      if (this.#isStopping) return;
       this.#waiting.push(job);
       this.#startWaiting();
     }, backoffMs);
   }
 
-  async #payAndSettle(job: Job): Promise<void> {
-    const { gateway, notifications } = this.#options;
-    const work = job.handedOver ?? (await this.#readWork(job));
+  async #endPaymentAndSettle(job: Job): Promise<void> {
+    const { database, gateway, notifications } = this.#options;
+    const isFresh = performance.now() - job.takenAtMs < believedForMs;
+    const work = (isFresh && job.handedOver) || (await readWork(database, job.orderId, job.owner));
     if (!work) return;
-    const outcome = await payOrder(gateway, work, () => this.#checkLease(job.owner));
+    const outcome = await endPayment(gateway, work, () => this.#checkLease(job.owner));
     const event = await this.#settlements.submit({ owner: job.owner, work, outcome });
     if (event) announce(notifications, event);
   }
 
-  async #readWork(job: Job): Promise<Work | null> {
-    const row = await findWork(this.#options.database, job.orderId, job.owner);
-    if (!row) return null;
-    if (row.payment_token === null) throw new Error(`Order ${job.orderId} is open but has no payment token`);
-    return {
-      orderId: row.order_id,
-      basketId: row.basket_id,
-      attempt: row.attempt,
-      paymentToken: row.payment_token,
-      total: row.total,
-      currency: row.currency,
-    };
-  }
-
-  /** A process that was stopped for a while must not call the gateway for an order that is somebody else's by now. */
   #checkLease(owner: Owner): void {
-    if (!this.#lease.isHeldBy(owner)) throw new Error('The lease was lost before a call to the gateway');
+    if (!this.#lease.isHeldBy(owner)) throw new LeaseLost('The lease was lost before a call to the gateway');
   }
+}
+
+function isOutage(error: Error): boolean {
+  return error instanceof GatewayUnanswered || error instanceof Unavailable || error instanceof CommitUnknown;
 }
 
 /** Takes a lease and starts to work on orders. */

@@ -1,9 +1,10 @@
 import type { Database, Tx } from '../../platform/db.ts';
+import { repeatWhileUnknown } from '../../platform/repeat-unknown.ts';
 import type { Result } from '../../shared/refusal.ts';
 import { returnStock, takeStock, takeStockIfCovered, type Units } from '../inventory/inventory.service.ts';
 import { type Acceptance, type AcceptedOrder, acceptOrders, type PlannedOrder, type TakeStock } from './accept.ts';
 import { allocate, type CheckoutRequest, type Decision, mayBeSold, type WantedLine } from './allocation.ts';
-import { BatchedReservation } from './batched-reservation.ts';
+import { type Accept, BatchedReservation } from './batched-reservation.ts';
 
 /** How checkouts become orders: one interface, whatever the strategy. */
 export type Reserve = (planned: PlannedOrder) => Promise<Result<AcceptedOrder>>;
@@ -26,20 +27,33 @@ export const reservationStrategies: Readonly<Record<ReservationStrategy, (option
   pessimistic: (options) => oneByOne(options, decideThenTake),
 };
 
+/** For how long the outcome of a lost COMMIT is asked for. */
+const findOutForMs = 5_000;
+
 /** One transaction takes all checkouts that have come while the one before it was under way. */
 function reserveInBatches({ database, batchDatabase, acceptance, onSplit }: ReservationOptions): Reserve {
-  const accept = (tx: Tx, planned: readonly PlannedOrder[]) => acceptOrders(tx, acceptance, decideThenTake, planned);
+  const accept = acceptor(acceptance, decideThenTake);
   const reservation = new BatchedReservation({ database, batchDatabase, accept, onSplit });
   return (planned) => reservation.submit(planned);
 }
 
 /** One transaction per checkout, each waiting for the locks of those before it. */
 function oneByOne({ database, acceptance }: ReservationOptions, takeFor: TakeStock): Reserve {
+  const accept = acceptor(acceptance, takeFor);
   return async (planned) => {
-    const [answer] = await database.transaction((tx) => acceptOrders(tx, acceptance, takeFor, [planned]));
+    const [answer] = await accept(database, [planned]);
     if (!answer) throw new Error('One checkout was not given one answer');
     return answer;
   };
+}
+
+/** Accepts in one transaction; where the answer to its COMMIT is lost, the same is done again under the same ids. */
+function acceptor(acceptance: Acceptance, takeFor: TakeStock): Accept {
+  return (database, planned) =>
+    repeatWhileUnknown(
+      (isRepeat) => database.transaction((tx) => acceptOrders(tx, acceptance, takeFor, planned, isRepeat)),
+      findOutForMs,
+    );
 }
 
 /** The process decides on what the locked rows hold. */

@@ -18,6 +18,8 @@ export type WorkRow = {
   currency: string;
   attempt: number;
   payment_token: string | null;
+  hold_is_over: boolean;
+  to_be_cancelled: boolean;
 };
 
 const lockStates = sql(
@@ -34,15 +36,21 @@ const selectHeldLines = sql(
 
 const complete = sql(
   'settle.complete',
-  `UPDATE order_states SET state = 'completed', ended_at = clock_timestamp() WHERE order_id = ANY ($1::uuid[])`,
+  `UPDATE order_states SET state = 'completed', ended_at = clock_timestamp(), parked_at = NULL, parked_reason = NULL
+    WHERE order_id = ANY ($1::uuid[])`,
 );
 
 const fail = sql(
   'settle.fail',
-  `UPDATE order_states s SET state = 'failed', error_code = failed.code, error_message = failed.message,
-          ended_at = clock_timestamp()
-     FROM unnest($1::uuid[], $2::text[], $3::text[]) AS failed (order_id, code, message)
+  `UPDATE order_states s SET state = failed.state, error_code = failed.code, error_message = failed.message,
+          ended_at = clock_timestamp(), parked_at = NULL, parked_reason = NULL
+     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS failed (order_id, state, code, message)
     WHERE s.order_id = failed.order_id`,
+);
+
+const endCancellations = sql(
+  'settle.end_cancellations',
+  'UPDATE cancellations SET ended_at = clock_timestamp() WHERE order_id = ANY ($1::uuid[]) AND ended_at IS NULL',
 );
 
 const insertAttempts = sql(
@@ -58,7 +66,9 @@ const forgetPaymentTokens = sql(
 
 const selectWork = sql(
   'settle.work',
-  `SELECT o.id AS order_id, o.basket_id, o.total, o.currency, s.attempt, c.payment_token
+  `SELECT o.id AS order_id, o.basket_id, o.total, o.currency, s.attempt, c.payment_token,
+          s.hold_until < clock_timestamp() AS hold_is_over,
+          EXISTS (SELECT FROM cancellations x WHERE x.order_id = o.id AND x.ended_at IS NULL) AS to_be_cancelled
      FROM order_states s
      JOIN orders o ON o.id = s.order_id
      JOIN order_contacts c ON c.order_id = s.order_id
@@ -79,7 +89,7 @@ export function readHeldLines(tx: Tx, orderIds: readonly string[]): Promise<Held
 export type EndedAttempt = Readonly<{
   orderId: string;
   attempt: number;
-  state: 'captured' | 'declined';
+  state: 'captured' | 'declined' | 'voided';
   amount: number;
   reference: string | null;
 }>;
@@ -89,17 +99,20 @@ export function deferCompletion(tx: Tx, orderIds: readonly string[]): void {
   if (orderIds.length > 0) tx.defer(complete, [orderIds]);
 }
 
-/** With COMMIT: these orders have failed, each with its reason. */
-export function deferFailure(
-  tx: Tx,
-  failures: readonly Readonly<{ orderId: string; code: ErrorCode; message: string }>[],
-): void {
+/** How an order ended that was not sold. */
+export type Failure = Readonly<{ orderId: string; state: 'failed' | 'cancelled'; code: ErrorCode; message: string }>;
+
+/** With COMMIT: these orders have failed or are cancelled, each with its reason. */
+export function deferFailure(tx: Tx, failures: readonly Failure[]): void {
   if (failures.length === 0) return;
   tx.defer(fail, [
     failures.map((failure) => failure.orderId),
+    failures.map((failure) => failure.state),
     failures.map((failure) => failure.code),
     failures.map((failure) => failure.message),
   ]);
+  const cancelled = failures.filter((failure) => failure.state === 'cancelled');
+  if (cancelled.length > 0) tx.defer(endCancellations, [cancelled.map((failure) => failure.orderId)]);
 }
 
 /** With COMMIT: the payments of ended orders are on record, and their payment tokens are forgotten. */

@@ -2,17 +2,20 @@ import type { Tx } from '../../platform/db.ts';
 import { endCheckouts, type LockedBasket, lockBasketsOfOrders, putBackLines } from '../basket/basket.service.ts';
 import { lockStock, returnStock } from '../inventory/inventory.service.ts';
 import { type OutcomeEvent, recordEvents } from '../notifications/notifications.service.ts';
+import type { ErrorCode } from '../orders/orders.service.ts';
 import type { Owner } from './lease.sql.ts';
-import type { PaymentOutcome, Work } from './pay.ts';
+import type { PaymentOutcome } from './pay.ts';
 import {
   deferAttempts,
   deferCompletion,
   deferFailure,
   type EndedAttempt,
+  type Failure,
   lockOrders,
   readHeldLines,
   type StateRow,
 } from './settle.sql.ts';
+import type { Work } from './work.ts';
 
 /** An order whose payment has ended, and who says so. */
 export type Settlement = Readonly<{ owner: Owner; work: Work; outcome: PaymentOutcome }>;
@@ -59,7 +62,7 @@ function eventsOf(settlements: readonly Settlement[], baskets: readonly LockedBa
       basketId: work.basketId,
       offset: offset + 1,
       orderId: work.orderId,
-      kind: outcome.captured ? 'completed' : 'failed',
+      kind: endOf(outcome),
     };
   });
 }
@@ -69,20 +72,29 @@ function writeEnds(tx: Tx, settlements: readonly Settlement[]): void {
     tx,
     settlements.flatMap(({ work, outcome }) => (outcome.captured ? [work.orderId] : [])),
   );
-  deferFailure(
-    tx,
-    settlements.flatMap(({ work, outcome }) =>
-      outcome.captured ? [] : [{ orderId: work.orderId, code: 'payment_required' as const, message: outcome.message }],
-    ),
-  );
+  deferFailure(tx, settlements.flatMap(failureOf));
   deferAttempts(tx, settlements.map(attemptOf));
+}
+
+function failureOf({ work, outcome }: Settlement): Failure[] {
+  if (outcome.captured) return [];
+  const { code, message } = outcome;
+  return [{ orderId: work.orderId, state: stateAfter(code), code, message }];
+}
+
+function endOf(outcome: PaymentOutcome): 'completed' | Failure['state'] {
+  return outcome.captured ? 'completed' : stateAfter(outcome.code);
+}
+
+function stateAfter(code: ErrorCode): Failure['state'] {
+  return code === 'cancelled' ? 'cancelled' : 'failed';
 }
 
 function attemptOf({ work, outcome }: Settlement): EndedAttempt {
   const { orderId, attempt, total: amount } = work;
   return outcome.captured
     ? { orderId, attempt, state: 'captured', amount, reference: outcome.reference }
-    : { orderId, attempt, state: 'declined', amount, reference: null };
+    : { orderId, attempt, state: outcome.attempt, amount, reference: null };
 }
 
 async function giveBack(tx: Tx, failed: readonly Settlement[]): Promise<void> {

@@ -1,5 +1,5 @@
 import type { Tx } from '../../platform/db.ts';
-import { deferStockChange, lockFreeStockRows, lockStockRows, takeCovered } from './inventory.sql.ts';
+import { deferMovements, deferStockChange, lockFreeStockRows, lockStockRows, takeCovered } from './inventory.sql.ts';
 
 /** So many units of one product. */
 export type Units = Readonly<{ productId: string; quantity: number }>;
@@ -37,6 +37,14 @@ export async function takeStockIfCovered(tx: Tx, units: readonly Units[]): Promi
 /** Puts `units` back into the locked stock, in the commit of `tx`. */
 export function returnStock(tx: Tx, units: readonly Units[]): void {
   changeStock(tx, units, 1);
+}
+
+/** In the commit of `tx`: books sold goods that came back. Their stock must be locked. */
+export function bookReturned(tx: Tx, units: readonly Units[], { who, why }: { who: string; why: string }): void {
+  deferMovements(
+    tx,
+    units.map(({ productId, quantity }) => ({ productId, delta: quantity, kind: 'returned', who, why })),
+  );
 }
 
 /** One change per product, however many orders it is in. */

@@ -27,6 +27,12 @@ const takeWhereCovered = sql(
    RETURNING stock.product_id`,
 );
 
+const insertMovements = sql(
+  'inventory.insert_movements',
+  `INSERT INTO stock_movements (product_id, delta, kind, who, why)
+   SELECT * FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::text[])`,
+);
+
 /** Locks the stock rows of `productIds` in the global order and returns what is sellable of each, by id. */
 export async function lockStockRows(tx: Tx, productIds: readonly string[]): Promise<Map<string, number>> {
   const rows = await tx.query<{ product_id: string; sellable: number }>(lockRows, [productIds]);
@@ -52,4 +58,24 @@ export async function takeCovered(
 ): Promise<string[]> {
   const rows = await tx.query<{ product_id: string }>(takeWhereCovered, [productIds, quantities]);
   return rows.map((row) => row.product_id);
+}
+
+/** A change of stock that is neither a sale nor a sale's return to the shelf. */
+export type Movement = Readonly<{
+  productId: string;
+  delta: number;
+  kind: 'received' | 'adjusted' | 'returned';
+  who: string;
+  why: string;
+}>;
+
+/** With COMMIT: these movements are on record. */
+export function deferMovements(tx: Tx, movements: readonly Movement[]): void {
+  tx.defer(insertMovements, [
+    movements.map((movement) => movement.productId),
+    movements.map((movement) => movement.delta),
+    movements.map((movement) => movement.kind),
+    movements.map((movement) => movement.who),
+    movements.map((movement) => movement.why),
+  ]);
 }

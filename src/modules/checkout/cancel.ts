@@ -1,0 +1,156 @@
+import type { Database, Tx } from '../../platform/db.ts';
+import { advanceStreams, lockBasketsOfOrders } from '../basket/basket.service.ts';
+import { bookReturned, lockStock, returnStock } from '../inventory/inventory.service.ts';
+import {
+  announce,
+  type Notifications,
+  type OutcomeEvent,
+  recordEvents,
+} from '../notifications/notifications.service.ts';
+import type { OrderState } from '../orders/orders.service.ts';
+import { GatewayUnanswered, type PaymentGateway, paymentKey } from '../payments/payments.service.ts';
+import {
+  deferIntent,
+  deferRefund,
+  lockOrderState,
+  type RefundDue,
+  readRefundsDue,
+  recordRefundRefused,
+} from './cancel.sql.ts';
+import type { Owner } from './lease.sql.ts';
+import { takeLease } from './lease.ts';
+import { endPayment } from './pay.ts';
+import { readHeldLines } from './settle.sql.ts';
+import { settleOrders } from './settle.ts';
+import { readWork } from './work.ts';
+
+export type RefundDesk = Readonly<{
+  database: Database;
+  gateway: PaymentGateway;
+  /** Where refunds are told of in this process, if anybody listens here. */
+  notifications: Notifications | null;
+}>;
+
+/** What an operator's cancellation came to. `over`: the order had ended before, in that state. */
+export type CancelResult =
+  | Readonly<{ result: 'not_found' | 'cancelled' | 'refunded' | 'unanswered' }>
+  | Readonly<{ result: 'over'; state: OrderState }>
+  | Readonly<{ result: 'refused'; message: string }>;
+
+/** What came of one refund; `message` is the gateway's. */
+export type RefundResult =
+  | Readonly<{ orderId: string; result: 'refunded' | 'unanswered' }>
+  | Readonly<{ orderId: string; result: 'refused'; message: string }>;
+
+const refundsAtOnce = 50;
+
+/**
+ * Puts on record that an order is to be cancelled, before anybody is asked for it, and returns the state that it was in;
+ * undefined when there is no such order. An open order belongs to `owner` from then on: what its worker still does of it
+ * changes nothing. Nothing is recorded of one that failed, or is cancelled or refunded already.
+ */
+function requestCancellation(
+  database: Database,
+  orderId: string,
+  intent: Readonly<{ restock: boolean; by: string; owner: Owner }>,
+): Promise<OrderState | undefined> {
+  return database.transaction(async (tx) => {
+    const state = await lockOrderState(tx, orderId);
+    if (state && !isOverFor(state)) deferIntent(tx, orderId, intent);
+    return state;
+  });
+}
+
+/**
+ * Undoes an order, through the gateway only: one that is not paid is cancelled, one that is has its money given back. Where
+ * the gateway does not answer, the wish stays on record, and a worker goes on.
+ */
+export async function cancelOrder(
+  desk: RefundDesk,
+  orderId: string,
+  wish: Readonly<{ restock: boolean; by: string }>,
+  onError: (error: Error) => void,
+): Promise<CancelResult> {
+  const lease = await takeLease(desk.database, onError);
+  try {
+    const owner = lease.owner();
+    if (!owner) throw new Error('The lease was lost before anything was done; try again');
+    const state = await requestCancellation(desk.database, orderId, { ...wish, owner });
+    if (!state) return { result: 'not_found' };
+    if (isOverFor(state)) return { result: 'over', state };
+    if (state !== 'completed' && (await endAs(desk, orderId, owner)) === 'not_captured') return { result: 'cancelled' };
+    const [refund] = await refundDue(desk, orderId);
+    return refund ?? { result: 'unanswered' };
+  } catch (error) {
+    if (error instanceof GatewayUnanswered) return { result: 'unanswered' };
+    throw error;
+  } finally {
+    await lease.release();
+  }
+}
+
+/** A capture that came before the cancellation stands: then the order is completed, and refunded after. */
+async function endAs(desk: RefundDesk, orderId: string, owner: Owner): Promise<'captured' | 'not_captured'> {
+  const work = await readWork(desk.database, orderId, owner);
+  if (!work) throw new Error(`Order ${orderId} was taken over by somebody else; look at it again`);
+  const outcome = await endPayment(desk.gateway, work, () => undefined);
+  const [event] = await desk.database.transaction((tx) => settleOrders(tx, [{ owner, work, outcome }]));
+  if (event && desk.notifications) announce(desk.notifications, event);
+  return outcome.captured ? 'captured' : 'not_captured';
+}
+
+function isOverFor(state: OrderState): boolean {
+  return state === 'failed' || state === 'cancelled' || state === 'refunded';
+}
+
+/**
+ * Gives back the money of completed orders that are to be cancelled, or of the one with that id. Whoever repeats it gets
+ * the gateway's first answer again; what is not answered is still due.
+ */
+export async function refundDue(desk: RefundDesk, orderId: string | null = null): Promise<RefundResult[]> {
+  const due = await readRefundsDue(desk.database, orderId, refundsAtOnce);
+  return Promise.all(due.map((refund) => refundOne(desk, refund)));
+}
+
+async function refundOne(desk: RefundDesk, due: RefundDue): Promise<RefundResult> {
+  const { order_id: orderId, attempt, total: amount, currency } = due;
+  const key = paymentKey(orderId, attempt, 'refund');
+  const authorizationKey = paymentKey(orderId, attempt, 'authorize');
+  try {
+    const answer = await desk.gateway.refund({ key, authorizationKey, amount, currency });
+    if (answer.outcome === 'refused') {
+      await recordRefundRefused(desk.database, orderId, answer.message);
+      return { orderId, result: 'refused', message: answer.message };
+    }
+  } catch (error) {
+    if (error instanceof GatewayUnanswered) return { orderId, result: 'unanswered' };
+    throw error;
+  }
+  const event = await desk.database.transaction((tx) => recordRefund(tx, due));
+  if (event && desk.notifications) announce(desk.notifications, event);
+  return { orderId, result: 'refunded' };
+}
+
+/** Null when somebody else has recorded it in the meantime. */
+async function recordRefund(tx: Tx, due: RefundDue): Promise<OutcomeEvent | null> {
+  const [basket] = await lockBasketsOfOrders(tx, [due.basket_id]);
+  const state = await lockOrderState(tx, due.order_id);
+  if (state !== 'completed' || !basket) return null;
+  if (due.restock) await takeBack(tx, due);
+  const about = { basketId: basket.id, offset: basket.eventOffset + 1, orderId: due.order_id };
+  const [event] = recordEvents(tx, [{ ...about, kind: 'refunded' }]);
+  advanceStreams(tx, [about]);
+  deferRefund(tx, due);
+  return event ?? null;
+}
+
+async function takeBack(tx: Tx, due: RefundDue): Promise<void> {
+  const lines = await readHeldLines(tx, [due.order_id]);
+  const units = lines.map((line) => ({ productId: line.product_id, quantity: line.quantity }));
+  await lockStock(
+    tx,
+    units.map((unit) => unit.productId),
+  );
+  returnStock(tx, units);
+  bookReturned(tx, units, { who: due.requested_by, why: `Order ${due.order_id} was cancelled` });
+}

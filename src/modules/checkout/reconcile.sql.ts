@@ -1,0 +1,61 @@
+import { type Reader, sql } from '../../platform/db.ts';
+import type { OrderState } from '../orders/orders.service.ts';
+
+/** What our books say of one attempt to pay; null where they say nothing. */
+export type BookedAttempt = {
+  order_id: string;
+  attempt: number;
+  order_state: OrderState | null;
+  total: number | null;
+  currency: string | null;
+  payment_state: 'authorized' | 'captured' | 'declined' | 'voided' | 'refunded' | null;
+};
+
+const selectAttempts = sql(
+  'reconcile.attempts',
+  `SELECT wanted.order_id, wanted.attempt, s.state AS order_state, o.total, o.currency, p.state AS payment_state
+     FROM unnest($1::uuid[], $2::integer[]) AS wanted (order_id, attempt)
+     LEFT JOIN orders o ON o.id = wanted.order_id
+     LEFT JOIN order_states s ON s.order_id = wanted.order_id
+     LEFT JOIN payment_attempts p ON p.order_id = wanted.order_id AND p.attempt = wanted.attempt`,
+);
+
+/** Orders by id, as the gateway's keys are, so that its pages and these go side by side. */
+const selectPaid = sql(
+  'reconcile.paid',
+  `SELECT p.order_id, p.attempt FROM payment_attempts p
+    WHERE p.state IN ('captured', 'refunded') AND p.created_at >= $1 AND p.created_at < $2
+      AND ($3::uuid IS NULL OR p.order_id > $3)
+    ORDER BY p.order_id LIMIT $4`,
+);
+
+const recordReturned = sql(
+  'reconcile.record_returned',
+  `INSERT INTO payment_attempts (order_id, attempt, state, amount, reference) VALUES ($1, $2, $3, $4, $5)
+   ON CONFLICT (order_id, attempt) DO UPDATE SET state = excluded.state, reference = excluded.reference`,
+);
+
+/** Our books on those attempts, each with its order. */
+export function readAttempts(
+  reader: Reader,
+  attempts: readonly Readonly<{ orderId: string; attempt: number }>[],
+): Promise<BookedAttempt[]> {
+  return reader.query(selectAttempts, [attempts.map(({ orderId }) => orderId), attempts.map(({ attempt }) => attempt)]);
+}
+
+/** Attempts that our books say were paid at that time, in pages by the order's id. */
+export function readPaid(
+  reader: Reader,
+  page: Readonly<{ since: Date; until: Date; afterOrderId: string | null; limit: number }>,
+): Promise<Array<{ order_id: string; attempt: number }>> {
+  return reader.query(selectPaid, [page.since.toISOString(), page.until.toISOString(), page.afterOrderId, page.limit]);
+}
+
+/** Money of an order that was not sold has gone back: our books say so from now on. */
+export async function recordMoneyReturned(
+  db: Reader,
+  returned: Readonly<{ orderId: string; attempt: number; state: 'voided' | 'refunded'; amount: number }>,
+): Promise<void> {
+  const { orderId, attempt, state, amount } = returned;
+  await db.query(recordReturned, [orderId, attempt, state, amount, null]);
+}

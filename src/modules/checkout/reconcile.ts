@@ -1,0 +1,144 @@
+import type { Database } from '../../platform/db.ts';
+import { isUuid } from '../../shared/ids.ts';
+import type { GatewayAuthorization, PaymentGateway } from '../payments/payments.service.ts';
+import { paymentKey } from '../payments/payments.service.ts';
+import { type BookedAttempt, readAttempts, readPaid, recordMoneyReturned } from './reconcile.sql.ts';
+
+/** Where the two books differ, or differed: `acted` says that the money was given back. */
+export type Discrepancy = Readonly<{ key: string; problem: string; acted: boolean }>;
+
+/** What a comparison came to: `compared` counts the gateway's authorizations and our paid attempts. */
+export type Reconciliation = Readonly<{ compared: number; discrepancies: readonly Discrepancy[] }>;
+
+export type ReconcilerDesk = Readonly<{ database: Database; gateway: PaymentGateway }>;
+
+const pageSize = 500;
+
+/**
+ * Compares the gateway's book with ours from `since` on, up to `until`: what is newer may still be on its way. Money that
+ * the gateway has for an order that was not sold (a success that came late) is voided or refunded; anything else that
+ * differs is only told, for people to look at.
+ */
+export async function reconcile(desk: ReconcilerDesk, since: Date, until: Date): Promise<Reconciliation> {
+  const theirs = await compareTheirs(desk, since);
+  const ours = await compareOurs(desk, since, until);
+  return {
+    compared: theirs.compared + ours.compared,
+    discrepancies: [...theirs.discrepancies, ...ours.discrepancies],
+  };
+}
+
+async function compareTheirs({ database, gateway }: ReconcilerDesk, since: Date): Promise<Reconciliation> {
+  const discrepancies: Discrepancy[] = [];
+  let compared = 0;
+  for (let afterKey: string | null = null; ; ) {
+    const page: readonly GatewayAuthorization[] = await gateway.listAuthorizations({
+      since,
+      afterKey,
+      limit: pageSize,
+    });
+    compared += page.length;
+    const attempts = page.map((authorization) => attemptOf(authorization.key));
+    const known = await readAttempts(
+      database,
+      attempts.flatMap((attempt) => attempt ?? []),
+    );
+    const bookedOf = new Map(known.map((row) => [`${row.order_id}:${row.attempt}`, row]));
+    for (const [index, authorization] of page.entries()) {
+      const attempt = attempts[index];
+      const booked = attempt ? bookedOf.get(`${attempt.orderId}:${attempt.attempt}`) : undefined;
+      const found = await compare({ database, gateway }, authorization, booked);
+      if (found) discrepancies.push(found);
+    }
+    afterKey = page.at(-1)?.key ?? null;
+    if (page.length < pageSize) return { compared, discrepancies };
+  }
+}
+
+/** Null where the books agree, or the order is still open: then its worker will bring its payment to an end. */
+async function compare(
+  desk: ReconcilerDesk,
+  theirs: GatewayAuthorization,
+  ours: BookedAttempt | undefined,
+): Promise<Discrepancy | null> {
+  const told = (problem: string): Discrepancy => ({ key: theirs.key, problem, acted: false });
+  if (!ours?.order_state) return told('The gateway has a payment of an order that does not exist');
+  if (theirs.amount !== ours.total || theirs.currency !== ours.currency)
+    return told(`The gateway has ${theirs.amount} ${theirs.currency}, the order ${ours.total} ${ours.currency}`);
+  const isPaying = ours.payment_state === 'captured' || ours.payment_state === 'refunded';
+  if (isPaying && ours.order_state !== 'failed' && ours.order_state !== 'cancelled')
+    return (await saysSo(desk, theirs, ours))
+      ? null
+      : told(`The gateway says ${theirs.state}, our books say ${ours.payment_state}`);
+  const isOpen = ours.payment_state === null && !hasEnded(ours);
+  if (isOpen || theirs.state === 'voided' || theirs.state === 'refunded') return null;
+  return giveBack(desk, theirs, ours);
+}
+
+/** Asked once more where they differ: the payment may have gone on since the gateway made its list. */
+async function saysSo(
+  { gateway }: ReconcilerDesk,
+  theirs: GatewayAuthorization,
+  ours: BookedAttempt,
+): Promise<boolean> {
+  if (theirs.state === ours.payment_state) return true;
+  const step = ours.payment_state === 'refunded' ? 'refund' : 'capture';
+  const record = await gateway.lookup(paymentKey(ours.order_id, ours.attempt, step));
+  return record?.approved === true && theirs.state !== 'voided' && theirs.state !== 'refunded';
+}
+
+function hasEnded({ order_state: state }: BookedAttempt): boolean {
+  return state !== 'pending' && state !== 'authorized' && state !== 'captured';
+}
+
+async function giveBack(
+  { database, gateway }: ReconcilerDesk,
+  { key: authorizationKey, amount, currency, state }: GatewayAuthorization,
+  { order_id: orderId, attempt, order_state }: BookedAttempt,
+): Promise<Discrepancy> {
+  if (state === 'authorized') {
+    const authorization = { key: authorizationKey, paymentToken: null, amount, currency };
+    await gateway.void({ key: paymentKey(orderId, attempt, 'void'), authorization });
+    await recordMoneyReturned(database, { orderId, attempt, state: 'voided', amount });
+    return { key: authorizationKey, problem: `Authorized for an order that is ${order_state}: voided`, acted: true };
+  }
+  const answer = await gateway.refund({
+    key: paymentKey(orderId, attempt, 'refund'),
+    authorizationKey,
+    amount,
+    currency,
+  });
+  if (answer.outcome === 'refused') {
+    const problem = `Captured for an order that is ${order_state}, and not refunded: ${answer.message}`;
+    return { key: authorizationKey, problem, acted: false };
+  }
+  await recordMoneyReturned(database, { orderId, attempt, state: 'refunded', amount });
+  return { key: authorizationKey, problem: `Captured for an order that is ${order_state}: refunded`, acted: true };
+}
+
+async function compareOurs({ database, gateway }: ReconcilerDesk, since: Date, until: Date): Promise<Reconciliation> {
+  const discrepancies: Discrepancy[] = [];
+  let compared = 0;
+  for (let afterOrderId: string | null = null; ; ) {
+    const page: Array<{ order_id: string; attempt: number }> = await readPaid(database, {
+      since,
+      until,
+      afterOrderId,
+      limit: pageSize,
+    });
+    compared += page.length;
+    const keys = page.map((row) => paymentKey(row.order_id, row.attempt, 'capture'));
+    const records = await Promise.all(keys.map((key) => gateway.lookup(key)));
+    for (const [index, key] of keys.entries()) {
+      if (records[index]?.approved) continue;
+      discrepancies.push({ key, problem: 'Paid in our books, and not captured in the gateway’s', acted: false });
+    }
+    afterOrderId = page.at(-1)?.order_id ?? null;
+    if (page.length < pageSize) return { compared, discrepancies };
+  }
+}
+
+function attemptOf(key: string): { orderId: string; attempt: number } | null {
+  const [orderId, attempt] = key.split(':');
+  return isUuid(orderId) && /^\d+$/.test(attempt ?? '') ? { orderId, attempt: Number(attempt) } : null;
+}
