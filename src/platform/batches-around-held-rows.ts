@@ -1,10 +1,12 @@
-import { Coalescer, type CoalescerLimits, LineFull } from './coalescer.ts';
+import { Coalescer, type CoalescerLimits, type CoalescerOptions, type Departure, LineFull } from './coalescer.ts';
 import { type Database, isDataFault, isLockTimeout, type Tx } from './db.ts';
 
 /** For each request that has to wait: the row that somebody holds. */
 export type HeldRows<Request> = ReadonlyMap<Request, string>;
 
 export type BatchesOptions<Request, Answer> = Readonly<{
+  /** What its figures are called; those of all side lines together `<name>, aside`. */
+  name: string;
   /** Waits for a lock as long as any transaction: for those set aside. */
   database: Database;
   /** Gives up on a lock soon, since a whole batch waits. */
@@ -26,6 +28,9 @@ export type BatchesOptions<Request, Answer> = Readonly<{
   /** Told of every batch that had to be split: a gap in validation. */
   onSplit: (error: unknown, size: number) => void;
 }>;
+
+type Run<Request, Answer> = CoalescerOptions<Request, Answer>['run'];
+type DepartureOf<Request> = (request: Request) => Departure | undefined;
 
 /** Those that wait for one row. */
 type SideLine<Request, Answer> = { readonly line: Coalescer<Request, Answer>; members: number };
@@ -55,25 +60,19 @@ export class BatchesAroundHeldRows<Request, Answer> {
 
   constructor(options: BatchesOptions<Request, Answer>) {
     this.#options = options;
-    this.#line = this.#open(limits, (requests) => this.#serveInTurn(requests));
+    this.#line = this.#open(options.name, limits, async (requests, departureOf) =>
+      this.#serveAround(requests, departureOf, await this.#findBehindOthers(requests), 0),
+    );
   }
 
-  /** Serves one request. Rejects with {@link LineFull} at once when a line is full. */
-  submit(request: Request): Promise<Answer> {
-    return this.#line.submit(request);
+  /** Serves one request; rejects as {@link Coalescer.submit} does. */
+  submit(request: Request, departure?: Departure): Promise<Answer> {
+    return this.#line.submit(request, departure);
   }
 
-  #open(
-    lineLimits: CoalescerLimits,
-    run: (requests: readonly Request[]) => Promise<readonly (Answer | Promise<Answer>)[]>,
-  ): Coalescer<Request, Answer> {
+  #open(name: string, lineLimits: CoalescerLimits, run: Run<Request, Answer>): Coalescer<Request, Answer> {
     const { keyOf, onSplit } = this.#options;
-    return new Coalescer({ run, keyOf, isMemberFault: isDataFault, onSplit, limits: lineLimits });
-  }
-
-  /** Answers the members that can be served now; those that cannot get a promise of the line that they wait in. */
-  async #serveInTurn(requests: readonly Request[]): Promise<(Answer | Promise<Answer>)[]> {
-    return this.#serveAround(requests, await this.#findBehindOthers(requests), 0);
+    return new Coalescer({ name, run, keyOf, isMemberFault: isDataFault, onSplit, limits: lineLimits });
   }
 
   /** Who needs a row that others are waiting for already, or comes after one of its key who is. */
@@ -88,28 +87,34 @@ export class BatchesAroundHeldRows<Request, Answer> {
     return named;
   }
 
+  /** Answers the members that can be served now; those that cannot get a promise of the line that they wait in. */
   async #serveAround(
     requests: readonly Request[],
+    departureOf: DepartureOf<Request>,
     held: HeldRows<Request>,
     detours: number,
   ): Promise<(Answer | Promise<Answer>)[]> {
     // First: should it fail, it fails for the whole batch, and nobody of it may be served later after all.
-    const served = await this.#serveFree(without(requests, held), detours);
-    return assemble(requests, held, served, (request, row) => this.#setAside(request, row));
+    const served = await this.#serveFree(without(requests, held), departureOf, detours);
+    return assemble(requests, held, served, (request, row) => this.#setAside(request, departureOf(request), row));
   }
 
-  async #serveFree(requests: readonly Request[], detours: number): Promise<readonly (Answer | Promise<Answer>)[]> {
+  async #serveFree(
+    requests: readonly Request[],
+    departureOf: DepartureOf<Request>,
+    detours: number,
+  ): Promise<readonly (Answer | Promise<Answer>)[]> {
     if (requests.length === 0) return [];
     const { batchDatabase, serve, findHeld } = this.#options;
     try {
       return await serve(batchDatabase, requests);
     } catch (error) {
       if (!isLockTimeout(error) || detours >= mostDetours) throw error;
-      return this.#serveAround(requests, await findHeld(batchDatabase, requests), detours + 1);
+      return this.#serveAround(requests, departureOf, await findHeld(batchDatabase, requests), detours + 1);
     }
   }
 
-  #setAside(request: Request, row: string): Promise<Answer> {
+  #setAside(request: Request, departure: Departure | undefined, row: string): Promise<Answer> {
     if (this.#aside >= mostAside) return rejected(new LineFull(false));
     const side = this.#sideLines.get(row) ?? this.#openSideLine(row);
     const key = this.#options.keyOf(request);
@@ -117,7 +122,7 @@ export class BatchesAroundHeldRows<Request, Answer> {
     this.#sideLines.set(row, side);
     if (key !== null && place) this.#sidePlaces.set(key, place);
     this.#count(1, side, place);
-    const answer = side.line.submit(request).finally(() => {
+    const answer = side.line.submit(request, departure).finally(() => {
       this.#count(-1, side, place);
       if (side.members === 0) this.#sideLines.delete(row);
       if (key !== null && place?.members === 0) this.#sidePlaces.delete(key);
@@ -134,7 +139,7 @@ export class BatchesAroundHeldRows<Request, Answer> {
   #openSideLine(row: string): SideLine<Request, Answer> {
     const untilServed = (requests: readonly Request[]) =>
       this.#servePatiently(row, requests, performance.now() + patienceMs);
-    return { line: this.#open(sideLimits, untilServed), members: 0 };
+    return { line: this.#open(`${this.#options.name}, aside`, sideLimits, untilServed), members: 0 };
   }
 
   /**

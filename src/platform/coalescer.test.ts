@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
 import { Unavailable } from '../shared/refusal.ts';
-import { Coalescer, type CoalescerLimits, LineFull } from './coalescer.ts';
+import { Coalescer, type CoalescerLimits, coalescerStats, LineFull } from './coalescer.ts';
 
 type Job = { id: number; key: string | null };
 
@@ -9,9 +9,13 @@ const limits: CoalescerLimits = { waiting: 100, waitingPerKey: 5, batch: 4, inFl
 
 class MemberFault extends Error {}
 
+/** A name of its own for each line, since lines of one name are counted together. */
+let lines = 0;
+
 function coalescer(run: (batch: readonly Job[]) => Promise<readonly number[]>, changed: Partial<CoalescerLimits> = {}) {
   const splits: number[] = [];
   const line = new Coalescer<Job, number>({
+    name: `jobs ${lines++}`,
     run,
     keyOf: (job) => job.key,
     isMemberFault: (error) => error instanceof MemberFault,
@@ -141,6 +145,55 @@ describe('whoever goes away while waiting', () => {
     const { line } = coalescer(run);
     await expect(line.submit(job(1), AbortSignal.abort(new Error('gone')))).rejects.toThrow('gone');
     expect(batches).toEqual([]);
+  });
+
+  it('is found out when its turn comes, without a listener, and is answered once under way', async () => {
+    const { batches, run, letGo } = gate();
+    const { line } = coalescer(run, { batch: 2 });
+    const client = { aborted: false, reason: new Error('gone') };
+    const underWay = line.submit(job(1), client);
+    const waiting = [2, 3].map((id) => line.submit(job(id), client));
+    const other = line.submit(job(4));
+    const refusals = waiting.map((answer) => expect(answer).rejects.toThrow('gone'));
+    client.aborted = true;
+    await letGo();
+    await Promise.all(refusals);
+    await letGo();
+    expect(batches).toEqual([[1], [4]]);
+    expect(await Promise.all([underWay, other])).toEqual([1, 4]);
+    expect(line.stats()).toMatchObject({ waiting: 0, inFlight: 0, turnedAway: { gone: 2 } });
+  });
+});
+
+describe('figures', () => {
+  it('tell the sizes of batches, the waits, and who was turned away', async () => {
+    const { run, letGo } = gate();
+    const { line } = coalescer(run, { waiting: 3 });
+    const answers = [1, 2, 3, 4].map((id) => line.submit(job(id)));
+    await expect(line.submit(job(5))).rejects.toThrow(LineFull);
+    expect(line.stats()).toMatchObject({ waiting: 3, inFlight: 1, turnedAway: { full: 1, late: 0, gone: 0 } });
+    await letGo();
+    await letGo();
+    await Promise.all(answers);
+    const { batchSize, waitSeconds, ...figures } = line.stats();
+    expect(figures).toMatchObject({ served: 4, splits: 0, waiting: 0, inFlight: 0 });
+    expect([batchSize.sum, batchSize.counts.slice(0, 3)]).toEqual([4, [1, 0, 1]]);
+    expect(waitSeconds.counts.reduce((sum, count) => sum + count)).toBe(4);
+    expect(coalescerStats()).toContainEqual(line.stats());
+  });
+
+  it('of lines of one name are counted together, also when one of them is gone', async () => {
+    const open = () =>
+      new Coalescer<Job, number>({
+        name: 'side lines',
+        run: async (batch) => ids(batch),
+        keyOf: () => null,
+        isMemberFault: () => false,
+        onSplit: () => undefined,
+        limits,
+      });
+    await Promise.all([open().submit(job(1)), open().submit(job(2))]);
+    expect(coalescerStats().find(({ name }) => name === 'side lines')).toMatchObject({ served: 2 });
   });
 });
 

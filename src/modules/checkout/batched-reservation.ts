@@ -24,6 +24,7 @@ export class BatchedReservation {
 
   constructor({ accept, ...options }: BatchedReservationOptions) {
     this.#batches = new BatchesAroundHeldRows({
+      name: 'checkouts',
       ...options,
       serve: accept,
       keyOf: (planned) => planned.token,

@@ -23,6 +23,7 @@ export class BatchedSettlement {
   constructor(database: Database, onError: (error: Error) => void) {
     this.#database = database;
     this.#line = new Coalescer({
+      name: 'settlements',
       run: (settlements) => this.#settleAround(settlements, 0),
       keyOf: ({ work }) => work.basketId,
       isMemberFault: isDataFault,

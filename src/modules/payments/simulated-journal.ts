@@ -33,6 +33,7 @@ const limits = { waiting: 20_000, waitingPerKey: 64, batch: 500, inFlight: 2, wa
 /** Entries that come together are written in one commit. `onSplit` is told of batches that had to be split. */
 export function openJournal(database: Database, onSplit: (error: unknown, size: number) => void): Journal {
   const line = new Coalescer<JournalRow, Standing>({
+    name: 'journal of the simulated gateway',
     run: (entries) => writeEntries(database, entries),
     keyOf: (entry) => entry.authorization_key ?? entry.key,
     isMemberFault: isDataFault,
