@@ -4,11 +4,14 @@ import { type Config, InvalidConfig, readConfig } from '../platform/config.ts';
 import { reasonOf, UsageError } from './failure.ts';
 import { listenForInterruption } from './interruption.ts';
 
+type Execute = (work: () => Promise<number>) => Promise<void>;
+
 /** A command to its end: returns the exit status. It should end soon after `signal`. */
 type Work = (config: Config, signal: AbortSignal) => Promise<number>;
 
 const usageStatus = 2;
 const failureStatus = 1;
+const mostUnits = 1_000_000_000;
 
 process.exitCode = await main(process.argv.slice(2));
 
@@ -27,7 +30,7 @@ async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-function commandLine(execute: (work: () => Promise<number>) => Promise<void>): Command {
+function commandLine(execute: Execute): Command {
   const program = new Command('scalecommerce')
     .description('A headless commerce backend for shops that sell out.')
     .exitOverride()
@@ -63,7 +66,29 @@ function commandLine(execute: (work: () => Promise<number>) => Promise<void>): C
     .action((options: { timeoutS: number }) =>
       execute(() => run(async (config, signal) => (await import('./audit.ts')).auditCommand(config, options, signal))),
     );
+  addStockCommands(add('stock', 'show or change the stock of a product, also while it sells'), version, execute);
   return program;
+}
+
+function addStockCommands(stock: Command, version: string, execute: Execute): void {
+  const add = (usage: string, description: string): Command =>
+    versioned(stock.command(usage).description(description), version).argument('<SKU>', 'the product');
+  const addChange = (kind: 'set' | 'add', description: string, least: number): Command =>
+    add(kind, description)
+      .argument('<N>', 'units', wholeNumber(least, mostUnits))
+      .option('--by <NAME>', 'who wants it (default: the user of the operating system)', shortText)
+      .option('--why <TEXT>', 'what it is for, for the book of stock movements', shortText)
+      .action((sku: string, units: number, flags: { by?: string; why?: string }) =>
+        execute(() =>
+          run(async (config) => (await import('./stock.ts')).changeStockCommand(config, sku, { kind, units }, flags)),
+        ),
+      );
+
+  addChange('set', 'so many units can be sold from now on', 0);
+  addChange('add', 'so many more units can be sold; with a minus sign, fewer', -mostUnits);
+  add('show', 'what is there, and where it went').action((sku: string) =>
+    execute(() => run(async (config) => (await import('./stock.ts')).showStockCommand(config, sku))),
+  );
 }
 
 /** In place of a message with its suggestion below it. */
@@ -108,8 +133,13 @@ function statusOf(error: unknown): number {
 
 function wholeNumber(least: number, most: number): (text: string) => number {
   return (text) => {
-    const number = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
+    const number = /^-?\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
     if (number >= least && number <= most) return number;
     throw new InvalidArgumentError(`It must be a whole number from ${least} to ${most}.`);
   };
+}
+
+function shortText(text: string): string {
+  if (text.trim() !== '' && text.length <= 200 && !/\p{Cc}/u.test(text)) return text;
+  throw new InvalidArgumentError('It must have 1 to 200 characters, no control characters.');
 }
