@@ -1,5 +1,5 @@
 -- Up Migration
-SET lock_timeout = '2s';
+SET lock_timeout = '100ms';
 SET statement_timeout = '60s';
 
 -- One row: what must be the same for every process of this shop, and must survive all of them.

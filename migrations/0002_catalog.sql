@@ -1,5 +1,5 @@
 -- Up Migration
-SET lock_timeout = '2s';
+SET lock_timeout = '100ms';
 SET statement_timeout = '60s';
 
 CREATE TABLE products (

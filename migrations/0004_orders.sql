@@ -1,5 +1,5 @@
 -- Up Migration
-SET lock_timeout = '2s';
+SET lock_timeout = '100ms';
 SET statement_timeout = '60s';
 
 -- The source of order numbers; a process turns each value into a number that cannot be guessed.

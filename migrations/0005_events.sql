@@ -1,5 +1,5 @@
 -- Up Migration
-SET lock_timeout = '2s';
+SET lock_timeout = '100ms';
 SET statement_timeout = '60s';
 
 -- What shoppers are told, written in the commit that makes it true. No payload: a message is rendered from its order.

@@ -1,5 +1,5 @@
 -- Up Migration
-SET lock_timeout = '2s';
+SET lock_timeout = '100ms';
 SET statement_timeout = '60s';
 
 -- The book of the simulated payment gateway: a stranger's books, in a schema of their own,
