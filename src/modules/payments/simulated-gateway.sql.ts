@@ -73,6 +73,11 @@ const selectEnd = sql(
     WHERE authorization_key = $1 AND operation IN ('capture', 'void') AND approved`,
 );
 
+/**
+ * Keys grow with time, more or less. So a first page, which names none to go on after, begins at the lowest of that
+ * time, found by the index on the time (OFFSET 0 keeps the planner from looking for the minimum among the keys, from the
+ * beginning of the book), and every page is read along the keys.
+ */
 const listApproved = sql(
   'simulated_gateway.list',
   `SELECT page.key, page.amount, page.currency,
@@ -81,7 +86,10 @@ const listApproved = sql(
                WHEN ending.operation = 'void' THEN 'voided'
                ELSE 'authorized' END AS state
      FROM (SELECT key, amount, currency FROM simulated_gateway.journal
-            WHERE operation = 'authorize' AND approved AND created_at >= $1::timestamptz AND key > $2
+            WHERE operation = 'authorize' AND approved AND created_at >= $1::timestamptz
+              AND key IS DISTINCT FROM $2::text
+              AND key >= coalesce($2, (SELECT min(key) FROM (SELECT key FROM simulated_gateway.journal
+                                                              WHERE created_at >= $1 OFFSET 0) recent))
             ORDER BY key LIMIT $3) page
      LEFT JOIN simulated_gateway.journal ending
        ON ending.authorization_key = page.key AND ending.operation IN ('capture', 'void') AND ending.approved
@@ -121,7 +129,7 @@ export async function findEnd(journal: Reader, authorizationKey: string): Promis
 /** A page of what was approved, in the order of the keys. */
 export function listAuthorizations(journal: Reader, request: ListRequest): Promise<GatewayAuthorization[]> {
   const { since, afterKey, limit } = request;
-  return journal.query<GatewayAuthorization>(listApproved, [since.toISOString(), afterKey ?? '', limit]);
+  return journal.query<GatewayAuthorization>(listApproved, [since.toISOString(), afterKey, limit]);
 }
 
 function closedAuthorization(voiding: JournalRow): JournalRow {

@@ -1,5 +1,6 @@
-import pg from 'pg';
+import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { expectSoon } from '../../../test/support/expect-soon.ts';
 import { createTestDatabase, onServer, type TestDatabase } from '../../../test/support/postgres.ts';
 import { type Database, openDatabase } from '../../platform/db.ts';
 import type { FaultRates } from '../../shared/gateway-faults.ts';
@@ -344,9 +345,9 @@ describe('a call that finds another under way', () => {
   it.each(['COMMIT', 'ROLLBACK'])('void waits for a capture: %s', async (end) => {
     const { authorize, capture, void: voiding } = payment();
     await one.authorize(authorize);
-    const answer = await whileUnderWay(
+    const [answer] = await whileUnderWay(
       [capture.key, 'capture', authorize.key, authorize.key],
-      () => one.void(voiding),
+      [() => one.void(voiding)],
       end,
     );
     expect(answer).toEqual(end === 'COMMIT' ? { outcome: 'captured', reference } : closed);
@@ -356,9 +357,9 @@ describe('a call that finds another under way', () => {
   it.each(['COMMIT', 'ROLLBACK'])('capture waits for a void: %s', async (end) => {
     const { authorize, capture, void: voiding } = payment();
     await one.authorize(authorize);
-    const answer = await whileUnderWay(
+    const [answer] = await whileUnderWay(
       [voiding.key, 'void', authorize.key, authorize.key],
-      () => one.capture(capture),
+      [() => one.capture(capture)],
       end,
     );
     expect(answer).toEqual(end === 'COMMIT' ? closed : { outcome: 'captured', reference });
@@ -368,9 +369,9 @@ describe('a call that finds another under way', () => {
   it.each(['COMMIT', 'ROLLBACK'])('void waits for the authorization itself: %s', async (end) => {
     const [model, { authorize, capture, void: voiding }] = [payment(), payment()];
     await one.authorize(model.authorize);
-    const answer = await whileUnderWay(
+    const [answer] = await whileUnderWay(
       [authorize.key, 'authorize', null, model.authorize.key],
-      () => one.void(voiding),
+      [() => one.void(voiding)],
       end,
     );
     expect(answer).toEqual(closed);
@@ -380,36 +381,51 @@ describe('a call that finds another under way', () => {
     await expectBookInOrder();
   });
 
-  it('voids of one authorization under two keys wait for each other in no circle', async () => {
-    const some = payments(200);
-    const voids = (gateway: PaymentGateway, keyOf: (key: string) => string) =>
-      some.map((each) => gateway.void({ ...each.void, key: keyOf(each.void.key) }));
-    const answers = await Promise.all([...voids(one, (key) => `z-${key}`), ...voids(other, (key) => `a-${key}`)]);
-    expect(answers).toEqual(answers.map(() => closed));
+  it('batches that void one authorization under two keys wait for each other in no circle', async () => {
+    const [model, shared, last] = [payment(), payment(), payment()];
+    await one.authorize(model.authorize);
+    // Between the authorization and the void of `shared` in the order of the keys: a batch in that order would stop there.
+    const gate = `p-${last.void.key}`;
+    const together = (): Promise<unknown> => {
+      // Two leave alone, so that the others wait together and leave together.
+      const ahead = payments(2).map((each) => one.authorize(each.authorize));
+      const voids = [
+        { ...shared.void, key: `z-${shared.void.key}` },
+        { ...last.void, key: gate },
+      ];
+      return Promise.all([...ahead, ...voids.map((request) => one.void(request))]);
+    };
+    const alone = (): Promise<unknown> => other.void({ ...shared.void, key: `a-${shared.void.key}` });
+    const row = [gate, 'void', last.authorize.key, model.authorize.key];
+    const [answers, answer] = await whileUnderWay(row, [together, alone], 'ROLLBACK');
+    const approved = { outcome: 'approved', reference };
+    expect(answers).toEqual([approved, approved, closed, closed]);
+    expect(answer).toEqual(closed);
     await expectBookInOrder();
   });
 });
 
-/** Asks while a row stands uncommitted in the journal, which another session then ends. */
-async function whileUnderWay<T>(row: readonly (string | null)[], ask: () => Promise<T>, end: string): Promise<T> {
-  const holder = new pg.Client({ connectionString: database.url });
-  await holder.connect();
-  try {
+/** Asks while a row stands uncommitted in the journal, each when those before it wait for it; then it is ended. */
+async function whileUnderWay<T>(
+  row: readonly (string | null)[],
+  asks: ReadonlyArray<() => Promise<T>>,
+  end: string,
+): Promise<T[]> {
+  const answers: Array<Promise<T>> = [];
+  await onServer(database.url, async (holder) => {
     await holder.query('BEGIN');
     await holder.query(insertRow, [...row]);
-    const answer = ask();
-    await expect
-      .poll(async () => {
-        const waiting = `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`;
-        return (await holder.query(waiting)).rowCount;
-      })
-      .toBe(1);
+    for (const ask of asks) {
+      answers.push(ask());
+      await expectSoon(async () => (await query(whoWaits)).length).toBe(answers.length);
+    }
     await holder.query(end);
-    return await answer;
-  } finally {
-    await holder.end();
-  }
+  });
+  return Promise.all(answers);
 }
+
+/** Asked on a connection of its own: a transaction keeps what it saw of this view first. */
+const whoWaits = `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`;
 
 describe('a journal that cannot be written', () => {
   it('leaves every call unanswered, with the cause', async () => {

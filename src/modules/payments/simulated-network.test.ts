@@ -99,13 +99,22 @@ describe('a call', () => {
     expect(await callNow({ name: 'capture', key: '1', paymentToken: 'tok_late_capture' })).toEqual(noAnswer(13_500));
   });
 
-  it('is counted apart from another of its name and from a look-up of its key', async () => {
+  it('is counted apart from others of its name', async () => {
     const { callNow } = network();
     const authorize = { name: 'authorize', key: '1', paymentToken: 'tok_error' } as const;
-    expect(await callNow({ name: 'lookup', key: '1' })).toEqual(done);
     expect(await callNow(authorize)).toEqual(error500);
     expect(await callNow({ ...authorize, key: '2' })).toEqual(error500);
     expect(await callNow(authorize)).toEqual(done);
+  });
+
+  it('has its chances whatever was looked up under its key', async () => {
+    const rates: FaultRates = new Map([['error', 0.5]]);
+    const [quiet, watched] = [network({ rates }), network({ rates })];
+    const made = { name: 'authorize', key: '1' } as const;
+    for (let index = 0; index < 20; index++) {
+      await watched.callNow({ name: 'lookup', key: '1' });
+      expect(await watched.callNow(made)).toEqual(await quiet.callNow(made));
+    }
   });
 
   it('is the first again when very many keys came after it', async () => {
