@@ -267,6 +267,19 @@ describe('a lost connection', () => {
     await expect(attempt).rejects.toBeInstanceOf(CommitUnknown);
   });
 
+  it('in the very moment in which it was made is unavailable', async () => {
+    const dying = createServer((socket) => {
+      socket
+        .once('data', () => socket.end(Buffer.concat([authenticated, ready, told57P01])))
+        .on('error', () => undefined);
+    }).listen(0, '127.0.0.1');
+    await once(dying, 'listening');
+    opened.push({ close: async () => void dying.close() });
+    const { port } = dying.address() as AddressInfo;
+    const behind = open({ url: `postgres://shop@127.0.0.1:${port}/shop` });
+    await expect(behind.query(readNotes)).rejects.toBeInstanceOf(Unavailable);
+  });
+
   it('in the middle of a statement is unavailable', async () => {
     let pid = 0;
     const reading = thrownBy(async (tx) => {
@@ -469,6 +482,17 @@ function optionsOf(url: string): DatabaseOptions {
   const onError = (error: Error): void => void backgroundErrors.push(error);
   return { url, name: 'database test', connections: 4, waiting: 10, onError };
 }
+
+/** What a server says: a letter, the length of the rest, the rest. */
+function message(type: string, body: string): Buffer {
+  const head = Buffer.from(`${type}    `);
+  head.writeUInt32BE(4 + body.length, 1);
+  return Buffer.concat([head, Buffer.from(body)]);
+}
+
+const authenticated = message('R', '\0\0\0\0');
+const ready = message('Z', 'I');
+const told57P01 = message('E', 'SFATAL\0VFATAL\0C57P01\0Mterminating connection\0\0');
 
 /** Past the code under test. */
 function psql(text: string): Promise<{ rows: Array<Record<string, unknown>> }> {

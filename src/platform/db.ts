@@ -100,6 +100,9 @@ export function openDatabase(options: DatabaseOptions): Database {
     types: { getTypeParser: typeParserOf },
     ...(options.readOnly ? { options: '-c default_transaction_read_only=on' } : {}),
   });
+  // A client may die between two statements, or before the pool has handed it out: its error event must not take the
+  // process with it. Whoever uses it next learns of it.
+  pool.on('connect', (client) => void client.on('error', () => undefined));
   pool.on('error', (error) => {
     // The pool hangs the whole client on it, the key included with which its statements can be cancelled.
     Reflect.deleteProperty(error, 'client');
@@ -139,9 +142,6 @@ async function withClient<T>(
   const client = await pool.connect().catch((cause: Error) => {
     throw new Unavailable(`The database cannot be reached: ${cause.message}`, { cause });
   });
-  // A client may die between two statements; its error event must not take the process with it.
-  const ignoreError = (): void => undefined;
-  client.on('error', ignoreError);
   let broken: Error | undefined;
   try {
     return await use(client);
@@ -151,7 +151,6 @@ async function withClient<T>(
     broken = connectionIsSuspect(error) ? (error as Error) : undefined;
     throw asUnavailable(error);
   } finally {
-    client.off('error', ignoreError);
     client.release(broken);
   }
 }
