@@ -1,0 +1,155 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { startShopping } from './support/busy-shoppers.ts';
+import type { ClientRecord } from './support/client-records.ts';
+import { eventually } from './support/eventually.ts';
+import {
+  behindProxy,
+  expectTruth,
+  type FaultStage,
+  onFaultStage,
+  type Probe,
+  plentyFor,
+  probe,
+  promptMs,
+  untilMore,
+  untilServed,
+} from './support/fault-stage.ts';
+import { onServer } from './support/postgres.ts';
+import type { ShopProcess } from './support/process.ts';
+import { between, oneOf, type Random, randomOf, seed } from './support/seed.ts';
+import type { Hole } from './support/tcp-proxy.ts';
+
+const testTimeoutMs = 90_000;
+/** The readiness probe itself waits for 1 s. */
+const probeMs = 3_000;
+/** Of a request: 5 s in line for a batch, 3 s for a connection, 7 s for an answer; then a margin. */
+const deadlineMs = 20_000;
+/** A checkout of V1 waits 25 s more for its outcome. */
+const deadlineWithOutcomeMs = deadlineMs + 25_000;
+const heldMs = 6_000;
+/** 3 s for a connection, 1 s for the lock; then a margin. */
+const boundedWaitMs = 8_000;
+/** Ten times as many as the pool has places, and more. */
+const readers = 300;
+
+describe(`connections to the database (FAULT_SEED=${seed})`, () => {
+  it(
+    'that the network swallows, all or some, are given up in time, and the shop is back when the network is',
+    () =>
+      behindProxy(async (stage, proxy) => {
+        const random = randomOf('swallowed');
+        const records: ClientRecord[] = [];
+        const products = await plentyFor(stage);
+        const shop = await stage.start('all', proxy.url);
+        const stopShopping = startShopping({ shops: [shop], products, count: 24, random, records });
+        for (const { hole, forMs, ready } of holesOf(random)) {
+          await untilMore(records, between(random, 50, 200));
+          proxy.swallow(hole);
+          for (const endMs = performance.now() + forMs; performance.now() < endMs; ) {
+            await expectProbes(shop, ready);
+            await sleep(between(random, 50, 400));
+          }
+          proxy.heal();
+          await untilServed(shop, oneOf(random, products), records);
+        }
+        await untilMore(records, 100);
+        await stopShopping();
+        expect((await probe(shop, '/ready')).status).toBe(200);
+        expectDeadlines(records);
+        await expectTruth(stage, records);
+      }),
+    testTimeoutMs,
+  );
+
+  it(
+    'that all wait for a lock keep ten times as many clients waiting for a bounded time, then for none',
+    () =>
+      onFaultStage(async (stage) => {
+        const random = randomOf('exhausted');
+        const records: ClientRecord[] = [];
+        const products = await plentyFor(stage);
+        const shop = await stage.start('all');
+        const paths = products.map((id) => `/api/v2/products/${id}`);
+        const answers = await whileLocked(stage, async (isLocked) => {
+          const stopShopping = startShopping({ shops: [shop], products, count: 50, random, records });
+          const reading = Array.from({ length: readers }, () => readWhile(isLocked, shop, () => oneOf(random, paths)));
+          await eventually(async () => (await probe(shop, '/ready')).status === 503);
+          while (isLocked()) {
+            await expectProbes(shop, [503]);
+            await sleep(between(random, 50, 200));
+          }
+          return async () => {
+            await stopShopping();
+            return (await Promise.all(reading)).flat();
+          };
+        });
+        expect(answers.filter(({ status }) => status !== 200 && status !== 503)).toEqual([]);
+        const refused = answers.filter(({ status }) => status === 503);
+        expect(refused.length).toBeGreaterThan(readers / 2);
+        expect(refused.filter(({ retryAfter }) => retryAfter !== '1')).toEqual([]);
+        expect(Math.max(...answers.map(({ tookMs }) => tookMs))).toBeLessThan(boundedWaitMs);
+        // Nobody stands in line any more: whoever comes now is served.
+        const after = await probe(shop, paths[0] ?? '');
+        expect(after.status).toBe(200);
+        expect(after.tookMs).toBeLessThan(promptMs);
+        expect((await probe(shop, '/ready')).status).toBe(200);
+        await untilServed(shop, oneOf(random, products), records);
+        await expectTruth(stage, records);
+      }),
+    testTimeoutMs,
+  );
+});
+
+/** `ready` is what the readiness probe may say meanwhile. */
+type Swallowing = Readonly<{ hole: Hole; forMs: number; ready: readonly number[] }>;
+
+/** All of it, longer than an answer is waited for; then one direction of some connections, old and new. */
+function holesOf(random: Random): Swallowing[] {
+  const share = between(random, 30, 70) / 100;
+  const directions = [oneOf(random, ['toServer', 'toClient'] as const)];
+  const isSwallowed = new Map<number, boolean>();
+  const swallows = (connection: number): boolean => {
+    const verdict = isSwallowed.get(connection) ?? random() < share;
+    isSwallowed.set(connection, verdict);
+    return verdict;
+  };
+  return [
+    { hole: {}, forMs: between(random, 8_000, 9_000), ready: [503] },
+    { hole: { directions, swallows }, forMs: between(random, 3_000, 6_000), ready: [200, 503] },
+  ];
+}
+
+async function expectProbes(shop: ShopProcess, expectedReady: readonly number[]): Promise<void> {
+  const [up, ready] = await Promise.all([probe(shop, '/up'), probe(shop, '/ready')]);
+  expect(up.status).toBe(200);
+  expect(up.tookMs).toBeLessThan(promptMs);
+  expect(expectedReady).toContain(ready.status);
+  expect(ready.tookMs).toBeLessThan(probeMs);
+}
+
+function expectDeadlines(records: readonly ClientRecord[]): void {
+  const longest = (of: readonly ClientRecord[]): number => Math.max(...of.map((record) => record.tookMs));
+  expect(longest(records.filter((record) => record.what !== 'checkout v1'))).toBeLessThan(deadlineMs);
+  expect(longest(records)).toBeLessThan(deadlineWithOutcomeMs);
+}
+
+/** Holds all that is for sale while `work` is done, then lets go of it and does what that returns. */
+async function whileLocked<T>(
+  stage: FaultStage,
+  work: (isLocked: () => boolean) => Promise<() => Promise<T>>,
+): Promise<T> {
+  const endMs = performance.now() + heldMs;
+  const finish = await onServer(stage.url, async (holder) => {
+    await holder.query('BEGIN');
+    await holder.query('LOCK TABLE products, stock, baskets IN ACCESS EXCLUSIVE MODE');
+    return work(() => performance.now() < endMs);
+  });
+  return finish();
+}
+
+async function readWhile(isWanted: () => boolean, shop: ShopProcess, path: () => string): Promise<Probe[]> {
+  const answers: Probe[] = [];
+  while (isWanted()) answers.push(await probe(shop, path()));
+  return answers;
+}
