@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto';
 import type { FaultRates, GatewayFault } from '../../shared/gateway-faults.ts';
 
-export type CallName = 'authorize' | 'capture' | 'void' | 'refund' | 'lookup' | 'list';
+type CallName = 'authorize' | 'capture' | 'void' | 'refund' | 'lookup' | 'list';
 
 /** One call to the gateway. Calls under one key are told apart by their names: a look-up asks under another's key. */
 export type Call = Readonly<{

@@ -16,7 +16,7 @@ import {
   writeEntries,
 } from './simulated-gateway.sql.ts';
 
-export type JournalEntry = Omit<JournalRow, 'reference'>;
+type JournalEntry = Omit<JournalRow, 'reference'>;
 
 /** The book of the simulated gateway. What it cannot answer now is thrown as {@link GatewayUnanswered}. */
 export type Journal = Readonly<{

@@ -10,7 +10,7 @@ export type NetworkOptions = Readonly<{
   seed: number;
 }>;
 
-export type Faults = ReadonlySet<GatewayFault>;
+type Faults = ReadonlySet<GatewayFault>;
 
 /** All that lies between the shop and the simulated gateway, and what befalls calls there. */
 export type Network = Readonly<{
