@@ -3,7 +3,7 @@ import type { Ledger } from './ledger.ts';
 import type { Answer } from './process.ts';
 
 /** Whether something was done, as its client was told. */
-export type Outcome = 'ok' | 'failed' | 'unknown';
+type Outcome = 'ok' | 'failed' | 'unknown';
 
 /** One operation of one client, and what came of it. */
 export type ClientRecord = Readonly<{
