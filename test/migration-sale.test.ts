@@ -5,8 +5,8 @@ import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { migrate } from '../src/platform/migrate.ts';
 import { startShopping } from './support/busy-shoppers.ts';
-import { expectAgreement } from './support/client-records.ts';
-import { eventually } from './support/eventually.ts';
+import { type ClientRecord, expectAgreement } from './support/client-records.ts';
+import { untilMore } from './support/fault-stage.ts';
 import { expectNothingLeftOver } from './support/invariants.ts';
 import { allEnded, openLedger } from './support/ledger.ts';
 import { watchLockWaits } from './support/lock-waits.ts';
@@ -64,13 +64,12 @@ async function duringASale(name: string, change: () => Promise<void>): Promise<v
   try {
     const products = await Promise.all([1, 2, 3].map(() => addProduct(ledger, { stock: 1_000_000 })));
     const watch = await watchLockWaits(database.url, 'scalecommerce migrate');
-    const shoppers = startShopping({ addresses: [shop.address], products, count: 12, random: randomOf(name) });
-    const served = (): number => shoppers.records.length;
-    await eventually(() => served() > 100);
+    const records: ClientRecord[] = [];
+    const stopShopping = startShopping({ shops: [shop], products, count: 12, random: randomOf(name), records });
+    await untilMore(records, 100);
     await change();
-    const before = served();
-    await eventually(() => served() > before + 100);
-    const records = await shoppers.stop();
+    await untilMore(records, 100);
+    await stopShopping();
     const longestLockWaitMs = await watch.stop();
     await allEnded(ledger);
 

@@ -40,7 +40,7 @@ export function startShopping(options: BusyShoppersOptions): () => Promise<void>
     const put = (): Promise<ClientRecord> =>
       recorded(records, { ...about, what: 'put' }, () => shopper.put(product, quantity));
     const checkout = (): Promise<ClientRecord> =>
-      recorded(records, { ...about, what: `checkout ${version}` }, () => shopper.checkout(version, payment));
+      recorded(records, { ...about, what: 'checkout' }, () => shopper.checkout(version, payment));
     if (await untilServed(put)) await untilServed(checkout);
   };
   const untilServed = async (operation: () => Promise<ClientRecord>): Promise<boolean> => {

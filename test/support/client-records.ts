@@ -7,7 +7,7 @@ type Outcome = 'ok' | 'failed' | 'unknown';
 
 /** One operation of one client, and what came of it. */
 export type ClientRecord = Readonly<{
-  what: 'put' | 'checkout v1' | 'checkout v2';
+  what: 'put' | 'checkout';
   /** The basket's; of a `put` that made one, the one it was told of. */
   token: string | null;
   /** How an order that was accepted has to end. */
@@ -64,7 +64,7 @@ export async function expectAgreement(ledger: Ledger, records: readonly ClientRe
   expect(tokens.filter((token) => !ordersOf.has(String(token)))).toEqual([]);
   await expectNoMoreBaskets(ledger, records);
   for (const [token, ofBasket] of Map.groupBy(told, (record) => record.token)) {
-    const checkouts = ofBasket.filter((record) => record.what !== 'put');
+    const checkouts = ofBasket.filter((record) => record.what === 'checkout');
     const accepted = checkouts.filter((record) => record.outcome === 'ok');
     const unknown = checkouts.filter((record) => record.outcome === 'unknown');
     const orders = (ordersOf.get(String(token)) ?? []).filter((row) => row.order_id !== null);

@@ -103,7 +103,7 @@ export async function untilServed(shop: ShopProcess, product: string, records: C
     const put = await recorded(records, { ...about, what: 'put' }, () => shopper.put(product, 1));
     if (put.outcome !== 'ok') return false;
     const checkout = () => shopper.checkout('v1');
-    return (await recorded(records, { ...about, what: 'checkout v1' }, checkout)).status === 201;
+    return (await recorded(records, { ...about, what: 'checkout' }, checkout)).status === 201;
   };
   await eventually(buys, backAfterMs);
 }
