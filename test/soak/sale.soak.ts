@@ -50,11 +50,17 @@ const faults: readonly Fault[] = [
 ];
 
 it(`a sale of ${minutes} minutes under faults at random (seed ${seed})`, async () => {
-  const random = randomOf('soak');
+  const random = randomOf('soak faults');
   await onScene(async (scene) => {
     const records: ClientRecord[] = [];
     const { shops, products } = scene;
-    const stopShopping = startShopping({ shops: doors(shops), products, count: shoppers, random, records });
+    const stopShopping = startShopping({
+      shops: doors(shops),
+      products,
+      count: shoppers,
+      random: randomOf('soak shoppers'),
+      records,
+    });
     const startMs = performance.now();
     const say = (what: string): void => tell(startMs, records.length, what);
     while (performance.now() - startMs < minutes * 60_000) {
