@@ -5,6 +5,7 @@ import { answerEveryMethod } from './http/methods.ts';
 import { describeApi, referencePage } from './http/reference.ts';
 import { createServer } from './http/server.ts';
 import { basketRoutes } from './modules/basket/basket.routes.ts';
+import { openBaskets } from './modules/basket/basket.service.ts';
 import { catalogRoutes } from './modules/catalog/catalog.routes.ts';
 import { checkoutRoutes } from './modules/checkout/checkout.routes.ts';
 import type { OrderDesk } from './modules/checkout/checkout.service.ts';
@@ -31,7 +32,7 @@ export async function buildApp({ resources, worker, findObstacle }: AppOptions):
 
   healthRoutes(app, findObstacle);
   catalogRoutes(app, { reader, currency, pageKeySecret });
-  basketRoutes(app, { database, currency });
+  basketRoutes(app, openBaskets({ database, batchDatabase, reader, currency, onSplit }));
   const acceptance = { currency, orderNumberKey, holdSeconds: config.HOLD_TTL_S };
   const reserve = reservationStrategies[config.RESERVATION_STRATEGY]({
     database,

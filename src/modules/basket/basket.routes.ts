@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { Static } from 'typebox';
 import { basketTokenOf } from '../../http/bearer.ts';
 import { markPrivate, sendConditional } from '../../http/conditional.ts';
+import { departureOf } from '../../http/departure.ts';
 import { sendRefusal } from '../../http/problem.ts';
 import { answers, conditionalAnswers } from '../../http/schemas.ts';
 import { BasketSchema, SetQuantityBody } from './basket.schema.ts';
@@ -24,7 +25,11 @@ export function basketRoutes(app: FastifyInstance, baskets: Baskets): void {
         },
       },
       async (request, reply) =>
-        sendConditional(request, markPrivate(reply), await getBasket(baskets, basketTokenOf(request))),
+        sendConditional(
+          request,
+          markPrivate(reply),
+          await getBasket(baskets, basketTokenOf(request), departureOf(request)),
+        ),
     );
 
     app.post(
@@ -42,7 +47,7 @@ export function basketRoutes(app: FastifyInstance, baskets: Baskets): void {
       },
       async (request: SetQuantityRequest, reply) => {
         const { product_id, quantity } = request.body.product;
-        const result = await setQuantity(baskets, basketTokenOf(request), product_id, quantity);
+        const result = await setQuantity(baskets, basketTokenOf(request), product_id, quantity, departureOf(request));
         if (!result.ok) return sendRefusal(request, reply, result.refusal);
         if (result.value.newToken) reply.header('Shopping-Basket-ID', result.value.newToken);
         return markPrivate(reply).code(201).send(result.value.basket);

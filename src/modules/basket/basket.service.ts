@@ -1,54 +1,32 @@
-import type { Database, Tx } from '../../platform/db.ts';
+import { Coalescer, type CoalescerLimits, type Departure, LineFull } from '../../platform/coalescer.ts';
+import { isDataFault, type Reader, type Tx } from '../../platform/db.ts';
 import { isUuid, newId } from '../../shared/ids.ts';
-import { type Money, money } from '../../shared/money.ts';
-import { accepted, type Result, refused } from '../../shared/refusal.ts';
-import { productNotFound, type StockStatus } from '../catalog/catalog.service.ts';
+import { type Result, refused } from '../../shared/refusal.ts';
+import { productNotFound } from '../catalog/catalog.service.ts';
 import {
-  type BasketLineRow,
   type BasketRow,
   deferAdvance,
   deferBeginCheckout,
   deferEndCheckout,
   deferPutBack,
   deferTakeOut,
-  type LineFacts,
   lockBasketsById,
   lockBasketsByToken,
   lockFreeBaskets,
   lockFreeProducts,
   lockProductsNamed,
   type RawLine,
-  readLineFacts,
   readLines,
   readRawLines,
   readWantedRows,
-  type WrittenLine,
-  writeBaskets,
-  writeLines,
 } from './basket.sql.ts';
+import { type Basket, toBasket, toBaskets } from './basket-contents.ts';
+import { type BasketWrites, type BasketWritesOptions, openBasketWrites, type WrittenBasket } from './basket-writes.ts';
 
-export type Baskets = Readonly<{ database: Database; currency: string }>;
+/** What baskets are read and written through; see {@link openBaskets}. */
+export type Baskets = Readonly<{ reads: Coalescer<string, Basket>; writes: BasketWrites; empty: Basket }>;
 
-/** What a shopper wants a line to be, in the basket that `token` opens, or in a new one with the ids of `made`. */
-type LineWish = Readonly<{
-  token: string | null;
-  productId: string;
-  quantity: number;
-  made: Readonly<{ id: string; token: string }>;
-}>;
-
-type BasketProduct = {
-  id: string;
-  name: string;
-  description: string;
-  quantity: number;
-  stock_status: StockStatus;
-  total_price: Money;
-};
-export type Basket = { products: BasketProduct[]; total_price: Money };
-
-/** A basket that has just been written to; `newToken` is the credential of one made on the way. */
-export type WrittenBasket = Readonly<{ basket: Basket; newToken: string | null }>;
+export type BasketsOptions = BasketWritesOptions & Readonly<{ reader: Reader }>;
 
 /** A basket under its lock. `eventOffset` is where its stream of events ends. */
 export type LockedBasket = Readonly<{ id: string; token: string; liveOrderId: string | null; eventOffset: number }>;
@@ -56,68 +34,57 @@ export type LockedBasket = Readonly<{ id: string; token: string; liveOrderId: st
 /** So many of a product, and where the line stands among the others of its basket. */
 export type BasketLine = Readonly<{ basketId: string; productId: string; quantity: number; position: number }>;
 
-const mostLines = 100;
+const readLimits: CoalescerLimits = { waiting: 10_000, waitingPerKey: 0, batch: 500, inFlight: 2, waitMs: 5_000 };
 
-/** The basket that `token` opens; an empty one when it opens none. */
-export async function getBasket(baskets: Baskets, token: string | null): Promise<Basket> {
-  const rows = token === null ? [] : await readLines(baskets.database, [token]);
-  return toBasket(rows, baskets.currency);
+/** Baskets, read and written many at a time. */
+export function openBaskets({ reader, ...options }: BasketsOptions): Baskets {
+  const { currency, onSplit } = options;
+  const reads = new Coalescer<string, Basket>({
+    name: 'basket reads',
+    run: (tokens) => readBaskets(reader, tokens, currency),
+    keyOf: () => null,
+    isMemberFault: isDataFault,
+    onSplit,
+    limits: readLimits,
+  });
+  return { reads, writes: openBasketWrites(options), empty: toBasket([], currency) };
+}
+
+/** Those who ask for the same basket at the same time share an answer. */
+async function readBaskets(reader: Reader, tokens: readonly string[], currency: string): Promise<Basket[]> {
+  const known = [...new Set(tokens)];
+  const baskets = toBaskets(known, await readLines(reader, known), currency);
+  return tokens.map((token) => baskets.get(token) as Basket);
+}
+
+/** The basket that `token` opens; an empty one when it opens none. Sees every write that was answered before. */
+export async function getBasket(baskets: Baskets, token: string | null, departure?: Departure): Promise<Basket> {
+  return token === null ? baskets.empty : baskets.reads.submit(token, departure);
 }
 
 /**
  * Sets the quantity (0 to 10,000) of a product in the basket that `token` opens, or in a new one. Refused, with
- * the basket as it was, when the product is not on sale, short of stock or limited to fewer, or the basket is full.
+ * the basket as it was, when the product is not on sale, short of stock or limited to fewer, the basket is full, or too
+ * many writes to it are waiting.
  */
 export async function setQuantity(
   baskets: Baskets,
   token: string | null,
   productId: unknown,
   quantity: number,
+  departure?: Departure,
 ): Promise<Result<WrittenBasket>> {
   if (!isUuid(productId)) return productNotFound(productId);
-  const wish = { token, productId, quantity, made: { id: newId(), token: newId() } };
-  const [answer] = await baskets.database.transaction((tx) => setQuantities(tx, [wish], baskets.currency));
-  if (!answer) throw new Error('One write was not given one answer');
-  return answer;
+  const wish = { token, productId: productId.toLowerCase(), quantity, made: { id: newId(), token: newId() } };
+  const result = await baskets.writes.submit(wish, departure).catch(refuseIfTooMany);
+  return result.ok || result.refusal.kind !== 'not_found' ? result : productNotFound(productId);
 }
 
-/** No two of `wishes` may be of one basket. */
-async function setQuantities(tx: Tx, wishes: readonly LineWish[], currency: string): Promise<Result<WrittenBasket>[]> {
-  const tokens = wishes.flatMap((wish) => (wish.token === null ? [] : [wish.token]));
-  const baskets = tokens.length === 0 ? [] : await lockBasketsByToken(tx, tokens);
-  const idOf = new Map(baskets.map((basket) => [basket.token, basket.id]));
-  const places = wishes.map((wish) => ({ ...wish, basketId: (wish.token && idOf.get(wish.token)) || null }));
-  const facts = await readLineFacts(tx, places);
-  const verdicts = places.map((place, index) => verdictOn(place, facts[index]));
-  const written = verdicts.flatMap((verdict) => (verdict.ok ? [verdict.value] : []));
-  const rows = await writeAndRead(tx, written);
-  const linesOf = Map.groupBy(rows, (row) => row.token);
-  return verdicts.map((verdict) => {
-    if (!verdict.ok) return verdict;
-    const { token, isNew } = verdict.value;
-    return accepted({ basket: toBasket(linesOf.get(token) ?? [], currency), newToken: isNew ? token : null });
-  });
-}
-
-type Place = LineWish & Readonly<{ basketId: string | null }>;
-type Writing = WrittenLine & Readonly<{ token: string; isNew: boolean }>;
-
-function verdictOn(place: Place, facts: LineFacts | undefined): Result<Writing> {
-  const { productId, quantity, made } = place;
-  const refusal = refusalOf(facts, productId, quantity);
-  if (refusal) return refusal;
-  return place.basketId === null || place.token === null
-    ? accepted({ basketId: made.id, token: made.token, isNew: true, productId, quantity })
-    : accepted({ basketId: place.basketId, token: place.token, isNew: false, productId, quantity });
-}
-
-async function writeAndRead(tx: Tx, written: readonly Writing[]): Promise<BasketLineRow[]> {
-  if (written.length === 0) return [];
-  const made = written.filter(({ isNew }) => isNew).map(({ basketId, token }) => ({ id: basketId, token }));
-  const tokens = written.map(({ token }) => token);
-  // Sent one behind the other without waiting: the connection keeps their order.
-  const [, , rows] = await Promise.all([writeBaskets(tx, made), writeLines(tx, written), readLines(tx, tokens)]);
-  return rows;
+/** One basket cannot fill the line of all. */
+function refuseIfTooMany(error: unknown): ReturnType<typeof refused> {
+  if (error instanceof LineFull && error.ofKey)
+    return refused('too_many_requests', 'Too many changes to this basket are waiting');
+  throw error;
 }
 
 /** Locks the baskets that `tokens` open. First in the global lock order. */
@@ -210,35 +177,6 @@ function toRow(line: BasketLine): RawLine {
   return { basket_id: line.basketId, product_id: line.productId, quantity: line.quantity, position: line.position };
 }
 
-/** A line may always be taken out, even one whose product is not on sale any more. */
-function refusalOf(
-  facts: LineFacts | undefined,
-  productId: string,
-  quantity: number,
-): ReturnType<typeof refused> | null {
-  const takesOut = quantity === 0 && facts?.in_basket;
-  if (!facts || !(facts.on_sale || takesOut)) return productNotFound(productId);
-  if (quantity === 0) return null;
-  if (facts.max_per_order !== null && quantity > facts.max_per_order)
-    return refused('unprocessable', `Quantity must be less than or equal to ${facts.max_per_order}`);
-  if (quantity > (facts.sellable ?? 0)) return refused('unprocessable', 'Quantity exceeds available stock.');
-  if (!facts.in_basket && facts.line_count >= mostLines) return refused('unprocessable', 'Basket is full');
-  return null;
-}
-
 function lockedFrom(row: BasketRow): LockedBasket {
   return { id: row.id, token: row.token, liveOrderId: row.live_order_id, eventOffset: row.last_event_offset };
-}
-
-function toBasket(rows: readonly BasketLineRow[], currency: string): Basket {
-  const products = rows.map((row) => ({
-    id: row.product_id,
-    name: row.name,
-    description: row.description,
-    quantity: row.quantity,
-    stock_status: row.available ? ('AVAILABLE' as const) : ('OUT_OF_STOCK' as const),
-    total_price: money(row.price_cents * row.quantity, currency),
-  }));
-  const total = products.reduce((sum, product) => sum + product.total_price.cents, 0);
-  return { products, total_price: money(total, currency) };
 }

@@ -18,7 +18,8 @@ export type LineFacts = {
   max_per_order: number | null;
   sellable: number | null;
   line_count: number;
-  in_basket: boolean;
+  /** Of the product, in the basket now. */
+  quantity: number | null;
 };
 
 /** A line as it is to be: 0 takes it out. */
@@ -79,10 +80,10 @@ const selectWantedRows = sql(
 
 const selectLineFacts = sql(
   'basket.line_facts',
-  `SELECT p.archived_at IS NULL AND p.id IS NOT NULL AS on_sale, p.max_per_order, s.sellable,
+  `SELECT CASE WHEN p.id IS NOT NULL THEN p.archived_at IS NULL END AS on_sale, p.max_per_order, s.sellable,
           (SELECT count(*) FROM basket_lines l WHERE l.basket_id = wanted.basket_id) AS line_count,
-          EXISTS (SELECT FROM basket_lines l
-                   WHERE l.basket_id = wanted.basket_id AND l.product_id = wanted.product_id) AS in_basket
+          (SELECT l.quantity FROM basket_lines l
+            WHERE l.basket_id = wanted.basket_id AND l.product_id = wanted.product_id) AS quantity
      FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS wanted (basket_id, product_id, place)
      LEFT JOIN products p ON p.id = wanted.product_id
      LEFT JOIN stock s ON s.product_id = p.id
@@ -92,7 +93,8 @@ const selectLineFacts = sql(
 const insertBaskets = sql(
   'basket.insert',
   `INSERT INTO baskets (id, token, expires_at)
-   SELECT made.id, made.token, clock_timestamp() + ${keptFor} FROM unnest($1::uuid[], $2::uuid[]) AS made (id, token)`,
+   SELECT made.id, made.token, clock_timestamp() + ${keptFor} FROM unnest($1::uuid[], $2::uuid[]) AS made (id, token)
+   ON CONFLICT (id) DO NOTHING`,
 );
 
 const upsertLines = sql(
@@ -215,7 +217,7 @@ export function readLineFacts(
   return tx.query(selectLineFacts, [wanted.map((line) => line.basketId), wanted.map((line) => line.productId)]);
 }
 
-/** Makes empty baskets. */
+/** Makes empty baskets; those that are there already stay as they are. */
 export async function writeBaskets(tx: Tx, baskets: readonly Readonly<{ id: string; token: string }>[]): Promise<void> {
   if (baskets.length === 0) return;
   await tx.query(insertBaskets, [baskets.map((basket) => basket.id), baskets.map((basket) => basket.token)]);

@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { Static } from 'typebox';
 import { basketTokenOf } from '../../http/bearer.ts';
 import { markPrivate, sendConditional } from '../../http/conditional.ts';
+import { departureOf } from '../../http/departure.ts';
 import { sendRefusal } from '../../http/problem.ts';
 import { conditionalAnswers } from '../../http/schemas.ts';
 import type { Reader } from '../../platform/db.ts';
@@ -26,7 +27,7 @@ export function orderRoutes(app: FastifyInstance, reader: Reader): void {
       },
     },
     async (request: OrderRequest, reply) => {
-      const result = await getOrderOfBasket(reader, request.params.id, basketTokenOf(request));
+      const result = await getOrderOfBasket(reader, request.params.id, basketTokenOf(request), departureOf(request));
       if (!result.ok) return sendRefusal(request, reply, result.refusal);
       return sendConditional(request, markPrivate(reply), result.value);
     },

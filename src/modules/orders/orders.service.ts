@@ -1,16 +1,9 @@
+import { Coalescer, type CoalescerLimits, type Departure } from '../../platform/coalescer.ts';
 import type { Reader } from '../../platform/db.ts';
 import { isUuid } from '../../shared/ids.ts';
 import { type Money, money } from '../../shared/money.ts';
 import { accepted, type Result, refused } from '../../shared/refusal.ts';
-import {
-  type ErrorCode,
-  findOrder,
-  findOrderOfBasket,
-  type OrderLineRow,
-  type OrderRow,
-  type OrderState,
-  readOrderLines,
-} from './orders.sql.ts';
+import { type ErrorCode, type OrderLineRow, type OrderRow, type OrderState, readOrders } from './orders.sql.ts';
 
 export type { ErrorCode, OrderState } from './orders.sql.ts';
 
@@ -43,25 +36,62 @@ export function orderPath(id: string): string {
 }
 
 /** The order with that id, for whoever holds the token of the basket it came from; not found for anybody else. */
-export async function getOrderOfBasket(reader: Reader, id: string, token: string | null): Promise<Result<OrderStatus>> {
-  const row = token !== null && isUuid(id) ? await findOrderOfBasket(reader, id, token) : undefined;
-  if (!row) return refused('not_found', `Couldn't find Order with 'id'="${id.slice(0, 100)}"`);
-  return accepted(await statusOf(reader, row));
+export async function getOrderOfBasket(
+  reader: Reader,
+  id: string,
+  token: string | null,
+  departure?: Departure,
+): Promise<Result<OrderStatus>> {
+  const found = token !== null && isUuid(id) ? await lineOf(reader).submit(id.toLowerCase(), departure) : null;
+  if (found?.basketToken !== token) return refused('not_found', `Couldn't find Order with 'id'="${id.slice(0, 100)}"`);
+  return accepted(found.status);
 }
 
 /** The order with that id, for the shop's own use. Throws when there is none. */
 export async function getOrder(reader: Reader, id: string): Promise<OrderStatus> {
-  const row = await findOrder(reader, id);
-  if (!row) throw new Error(`Order ${id} does not exist`);
-  return statusOf(reader, row);
+  const found = await lineOf(reader).submit(id);
+  if (!found) throw new Error(`Order ${id} does not exist`);
+  return found.status;
 }
 
-async function statusOf(reader: Reader, row: OrderRow): Promise<OrderStatus> {
-  const isSold = row.state === 'completed' || row.state === 'refunded';
+type FoundOrder = Readonly<{ status: OrderStatus; basketToken: string }>;
+type OrderLine = Coalescer<string, FoundOrder | null>;
+
+const readLimits: CoalescerLimits = { waiting: 10_000, waitingPerKey: 0, batch: 500, inFlight: 2, waitMs: 5_000 };
+
+/** All who read orders through the same reader share batches. */
+const lines = new WeakMap<Reader, OrderLine>();
+
+function lineOf(reader: Reader): OrderLine {
+  const line = lines.get(reader) ?? openLine(reader);
+  lines.set(reader, line);
+  return line;
+}
+
+function openLine(reader: Reader): OrderLine {
+  return new Coalescer({
+    name: 'order reads',
+    run: (ids) => findOrders(reader, ids),
+    keyOf: () => null,
+    // Ids are all that is sent, and known to be some: no member can make a batch fail.
+    isMemberFault: () => false,
+    onSplit: () => undefined,
+    limits: readLimits,
+  });
+}
+
+/** Those who ask for the same order at the same time share an answer. */
+async function findOrders(reader: Reader, ids: readonly string[]): Promise<(FoundOrder | null)[]> {
+  const rows = await readOrders(reader, [...new Set(ids)]);
+  const found = new Map(rows.map((row) => [row.id, { status: statusOf(row), basketToken: row.basket_token }]));
+  return ids.map((id) => found.get(id) ?? null);
+}
+
+function statusOf(row: OrderRow): OrderStatus {
   return {
     id: row.id,
     status: row.state,
-    order: isSold ? toOrder(row, await readOrderLines(reader, row.id)) : null,
+    order: row.lines ? toOrder(row, row.lines) : null,
     error: row.error_code === null ? null : { code: row.error_code, message: row.error_message ?? '' },
   };
 }

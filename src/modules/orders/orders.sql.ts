@@ -5,6 +5,8 @@ export type ErrorCode = 'payment_required' | 'hold_expired' | 'cancelled' | 'int
 
 export type OrderRow = {
   id: string;
+  /** The credential for the basket that it came from. */
+  basket_token: string;
   currency: string;
   total: number;
   created_at: Date;
@@ -12,10 +14,11 @@ export type OrderRow = {
   state: OrderState;
   error_code: ErrorCode | null;
   error_message: string | null;
+  /** As they were sold, in the order of the basket; null until the order is completed. */
+  lines: OrderLineRow[] | null;
 };
 
 export type OrderLineRow = {
-  order_id: string;
   product_id: string;
   name: string;
   description: string;
@@ -23,37 +26,24 @@ export type OrderLineRow = {
   unit_price: number;
 };
 
-const orderColumns = `o.id, o.currency, o.total, o.created_at, c.email, s.state, s.error_code, s.error_message
+/** One statement, so that the state and the lines are of the same moment. */
+const selectOrders = sql(
+  'orders.order',
+  `SELECT o.id, b.token AS basket_token, o.currency, o.total, o.created_at, c.email,
+          s.state, s.error_code, s.error_message,
+          CASE WHEN s.state IN ('completed', 'refunded') THEN (
+            SELECT json_agg(json_build_object('product_id', l.product_id, 'name', l.name, 'description', l.description,
+                                              'quantity', l.quantity, 'unit_price', l.unit_price) ORDER BY l.position)
+              FROM order_lines l WHERE l.order_id = o.id)
+          END AS lines
      FROM orders o
      JOIN order_states s ON s.order_id = o.id
-     JOIN order_contacts c ON c.order_id = o.id`;
-
-const selectOrder = sql('orders.order', `SELECT ${orderColumns} WHERE o.id = $1`);
-
-const selectOrderOfBasket = sql(
-  'orders.order_of_basket',
-  `SELECT ${orderColumns} JOIN baskets b ON b.id = o.basket_id WHERE o.id = $1 AND b.token = $2`,
+     JOIN order_contacts c ON c.order_id = o.id
+     JOIN baskets b ON b.id = o.basket_id
+    WHERE o.id = ANY ($1::uuid[])`,
 );
 
-const selectLines = sql(
-  'orders.lines',
-  `SELECT order_id, product_id, name, description, quantity, unit_price
-     FROM order_lines WHERE order_id = $1 ORDER BY position`,
-);
-
-/** The order with that id. */
-export async function findOrder(reader: Reader, id: string): Promise<OrderRow | undefined> {
-  const [row] = await reader.query<OrderRow>(selectOrder, [id]);
-  return row;
-}
-
-/** The order with that id, if the basket that `token` opens is the one it came from. */
-export async function findOrderOfBasket(reader: Reader, id: string, token: string): Promise<OrderRow | undefined> {
-  const [row] = await reader.query<OrderRow>(selectOrderOfBasket, [id, token]);
-  return row;
-}
-
-/** The lines of an order as they were sold, in the order of its basket. */
-export function readOrderLines(reader: Reader, id: string): Promise<OrderLineRow[]> {
-  return reader.query(selectLines, [id]);
+/** The orders with those ids, in no order. */
+export function readOrders(reader: Reader, ids: readonly string[]): Promise<OrderRow[]> {
+  return reader.query(selectOrders, [ids]);
 }
