@@ -13,7 +13,7 @@ const LAYERS = [
 // Which module may call which. A new arrow is a design decision: say why in the commit.
 const ARROWS = {
   basket: ['catalog'],
-  checkout: ['basket', 'inventory', 'notifications', 'orders', 'payments'],
+  checkout: ['basket', 'idempotency', 'inventory', 'notifications', 'orders', 'payments'],
   notifications: ['orders'],
 };
 

@@ -1,6 +1,7 @@
 import { refundDue } from './modules/checkout/cancel.ts';
 import { type OrderWorker, startOrderWorker } from './modules/checkout/order-worker.ts';
 import { reconcile } from './modules/checkout/reconcile.ts';
+import { purgeExpiredKeys } from './modules/idempotency/idempotency.service.ts';
 import { startRounds } from './platform/rounds.ts';
 import type { Resources } from './resources.ts';
 
@@ -11,6 +12,7 @@ export type Worker = Pick<OrderWorker, 'owner' | 'handOver' | 'stop'>;
 const pollOrdersMs = { all: 1_000, worker: 100 };
 const refundsEveryMs = 2_000;
 const reconcileEveryMs = 10 * 60_000;
+const purgeEveryMs = 10 * 60_000;
 /** What is older was compared before, several times. */
 const reconciledMs = 60 * 60_000;
 /** What is newer may still be on its way. */
@@ -24,6 +26,7 @@ export async function startWorker(resources: Resources, role: 'all' | 'worker'):
     [
       { everyMs: refundsEveryMs, run: async () => void (await refundDue({ database, gateway, notifications })) },
       { everyMs: reconcileEveryMs, run: () => reconcileBooks(resources) },
+      { everyMs: purgeEveryMs, run: async () => void (await purgeExpiredKeys(database)) },
     ],
     onError,
   );

@@ -83,7 +83,7 @@ function allowOrigins(app: FastifyInstance, origins: readonly string[]): void {
       'If-Modified-Since',
       'Idempotency-Key',
     ],
-    exposedHeaders: ['Shopping-Basket-ID', 'ETag', 'Location', 'Retry-After'],
+    exposedHeaders: ['Shopping-Basket-ID', 'ETag', 'Location', 'Retry-After', 'Idempotent-Replayed'],
     maxAge: 600,
     // OPTIONS is answered by the routes: 204 with what is allowed, for a preflight and for anybody else.
     strictPreflight: false,

@@ -8,6 +8,13 @@ import {
   lockBaskets,
   readBasketLines,
 } from '../basket/basket.service.ts';
+import {
+  type Effect,
+  type KeptRequest,
+  type RequestKey,
+  recallEffects,
+  rememberEffects,
+} from '../idempotency/idempotency.service.ts';
 import { lockStock } from '../inventory/inventory.service.ts';
 import {
   deferOrders,
@@ -40,9 +47,15 @@ export type Checkout = Readonly<{
 }>;
 
 /** A checkout of a known token, with all that must be settled before it is sent: its order's id and its owner. */
-export type PlannedOrder = Readonly<{ id: string; owner: Owner | null; token: string; checkout: Checkout }>;
+export type PlannedOrder = Readonly<{
+  id: string;
+  owner: Owner | null;
+  token: string;
+  checkout: Checkout;
+  key: RequestKey | null;
+}>;
 
-/** An order that has been accepted and is still to be paid. `total` in minor units. */
+/** An order that has been accepted. `total` in minor units. */
 export type AcceptedOrder = Readonly<{
   orderId: string;
   basketId: string;
@@ -53,6 +66,8 @@ export type AcceptedOrder = Readonly<{
   paymentToken: string;
   total: number;
   currency: string;
+  /** Accepted before, by a request with the same key: it is on its way already, or over. */
+  isReplay: boolean;
 }>;
 
 /** Decides on checkouts and takes what they are sold, given what is sellable of their locked products. */
@@ -82,7 +97,8 @@ export function refuseWithoutBasket(checkout: Checkout): Result<AcceptedOrder> {
 /**
  * Turns baskets into orders, in the commit of `tx`: orders with their lines, the stock taken for them, the lines out of
  * the baskets. Decides in the order of `planned`, as if one came after the other; answers each. No two may be of one
- * basket. In a repeat, after a COMMIT whose answer was lost, orders that are there already are answered as they are.
+ * basket. In a repeat, after a COMMIT whose answer was lost, orders that are there already are answered as they are; so
+ * is, at any time, the order that was made under the same key.
  */
 export async function acceptOrders(
   tx: Tx,
@@ -95,14 +111,20 @@ export async function acceptOrders(
     tx,
     planned.map((order) => order.token),
   );
-  const done = isRepeat ? await findAccepted(tx, planned) : new Map<string, AcceptedOrder>();
-  const missing = planned.filter((order) => !done.has(order.id));
-  const answers = await acceptMissing(tx, acceptance, takeFor, missing, baskets);
-  const answerTo = new Map(missing.map((order, index) => [order.id, answers[index]]));
-  return planned.map((order) => {
-    const before = done.get(order.id);
-    return before ? accepted(before) : (answerTo.get(order.id) as Result<AcceptedOrder>);
-  });
+  const known = await answerFromBefore(tx, planned, baskets, isRepeat);
+  const missing = planned.filter((order) => !known.has(order));
+  const answers = await acceptMissing(tx, acceptance, takeFor, missing, without(baskets, known));
+  const answerTo = new Map(missing.map((order, index) => [order, answers[index]]));
+  return planned.map((order) => (known.get(order) ?? answerTo.get(order)) as Result<AcceptedOrder>);
+}
+
+type Answers = ReadonlyMap<PlannedOrder, Result<AcceptedOrder>>;
+
+/** Baskets whose checkouts are answered already have no further part in it. */
+function without(baskets: readonly LockedBasket[], answered: Answers): readonly LockedBasket[] {
+  if (answered.size === 0) return baskets;
+  const tokens = new Set([...answered.keys()].map((order) => order.token));
+  return baskets.filter((basket) => !tokens.has(basket.token));
 }
 
 async function acceptMissing(
@@ -112,6 +134,7 @@ async function acceptMissing(
   planned: readonly PlannedOrder[],
   baskets: readonly LockedBasket[],
 ): Promise<Result<AcceptedOrder>[]> {
+  if (planned.length === 0) return [];
   const free = baskets.filter((basket) => basket.liveOrderId === null);
   const lines = await readBasketLines(
     tx,
@@ -132,23 +155,62 @@ async function acceptMissing(
   return answersTo(candidates, open, decisions, acceptance.currency);
 }
 
-/** Those of `planned` that were accepted before, by their ids. Their baskets must be locked. */
-async function findAccepted(tx: Tx, planned: readonly PlannedOrder[]): Promise<Map<string, AcceptedOrder>> {
-  const rows = await readAcceptedOrders(
-    tx,
-    planned.map((order) => order.id),
-  );
-  const plannedAs = new Map(planned.map((order) => [order.id, order]));
+/** The answers that are there already. The baskets must be locked. */
+async function answerFromBefore(
+  tx: Tx,
+  planned: readonly PlannedOrder[],
+  baskets: readonly LockedBasket[],
+  isRepeat: boolean,
+): Promise<Answers> {
+  const own = new Map(isRepeat ? planned.map((order) => [order.id, order]) : []);
+  const done = await findAccepted(tx, own, false);
+  const others = planned.filter((order) => !done.has(order));
+  return new Map([...done, ...(await answerFromKeys(tx, others, baskets))]);
+}
+
+/** What requests with the same keys have come to. */
+async function answerFromKeys(
+  tx: Tx,
+  planned: readonly PlannedOrder[],
+  baskets: readonly LockedBasket[],
+): Promise<Answers> {
+  const idOf = new Map(baskets.map((basket) => [basket.token, basket.id]));
+  const keyed = planned.flatMap((order) => {
+    const basketId = idOf.get(order.token);
+    return order.key && basketId ? [{ order, basketId, key: order.key }] : [];
+  });
+  const effects = await recallEffects(tx, keyed);
+  const answers = new Map<PlannedOrder, Result<AcceptedOrder>>();
+  const replayed = new Map<string, PlannedOrder>();
+  for (const [index, { order }] of keyed.entries()) {
+    const effect = effects[index];
+    if (effect?.ok) replayed.set(orderOf(effect.value), order);
+    else if (effect) answers.set(order, effect);
+  }
+  return new Map([...answers, ...(await findAccepted(tx, replayed, true))]);
+}
+
+function orderOf({ orderId }: Effect): string {
+  if (orderId === null) throw new Error('The idempotency key of a checkout names no order');
+  return orderId;
+}
+
+/** Those orders that exist, by their ids, each as the answer to what was planned. Their baskets must be locked. */
+async function findAccepted(
+  tx: Tx,
+  wanted: ReadonlyMap<string, PlannedOrder>,
+  isReplay: boolean,
+): Promise<Map<PlannedOrder, Result<AcceptedOrder>>> {
+  const rows = wanted.size === 0 ? [] : await readAcceptedOrders(tx, [...wanted.keys()]);
   return new Map(
     rows.map((row) => {
-      const order = plannedAs.get(row.id);
+      const order = wanted.get(row.id);
       if (!order) throw new Error(`Order ${row.id} was not asked for`);
       const { id: orderId, basket_id: basketId, event_offset: eventOffset, total, currency } = row;
-      const { paymentToken } = order.checkout;
-      return [
-        orderId,
-        { orderId, basketId, eventOffset, owner: order.owner, attempt: 1, paymentToken, total, currency },
-      ];
+      const { owner, checkout } = order;
+      const { paymentToken } = checkout;
+      const answer = { orderId, basketId, eventOffset, owner, attempt: 1, paymentToken, total, currency, isReplay };
+      return [order, accepted(answer)];
     }),
   );
 }
@@ -211,6 +273,11 @@ function writeSales(tx: Tx, acceptance: Acceptance, sales: readonly Sale[], sequ
   const orders = sales.map((sale, index) => newOrder(acceptance, sale, numbers[index] ?? ''));
   deferOrders(tx, orders);
   beginCheckouts(tx, orders, sold);
+  rememberEffects(tx, sales.flatMap(keptOf));
+}
+
+function keptOf({ order: { id, key }, basket }: Sale): KeptRequest[] {
+  return key === null ? [] : [{ basketId: basket.id, key, effect: { orderId: id, answer: null } }];
 }
 
 function newOrder(acceptance: Acceptance, { order, basket, lines, total }: Sale, number: string): NewOrder {
@@ -263,6 +330,7 @@ function acceptedOrder({ order, basket }: Candidate, total: number, currency: st
     paymentToken: order.checkout.paymentToken,
     total,
     currency,
+    isReplay: false,
   };
 }
 

@@ -2,55 +2,79 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Static } from 'typebox';
 import { basketTokenOf } from '../../http/bearer.ts';
 import { markPrivate } from '../../http/conditional.ts';
+import {
+  IdempotencyHeaders,
+  idempotencyKeyOf,
+  KeysUnderWay,
+  markReplayed,
+  refuseMalformedKey,
+  replayedHeader,
+  sendKeyUnderWay,
+} from '../../http/idempotency-key.ts';
 import { sendRefusal } from '../../http/problem.ts';
 import { answers } from '../../http/schemas.ts';
+import { type RequestKey, requestKey } from '../idempotency/idempotency.service.ts';
 import { OrderSchema } from '../orders/orders.schema.ts';
-import { type OrderStatus, orderPath } from '../orders/orders.service.ts';
+import { orderPath } from '../orders/orders.service.ts';
 import { AcceptedSchema, CheckoutBody } from './checkout.schema.ts';
-import { type Checkout, type CheckoutDesk, checkoutAndWait, startCheckout } from './checkout.service.ts';
+import {
+  type Checkout,
+  type CheckoutDesk,
+  checkoutAndWait,
+  startCheckout,
+  type WaitedCheckout,
+} from './checkout.service.ts';
 
 type CheckoutRequest = FastifyRequest<{ Body: Static<typeof CheckoutBody> }>;
 
 /** Checking out: V1 answers with the outcome, V2 at once. */
 export function checkoutRoutes(app: FastifyInstance, desk: CheckoutDesk): void {
+  const underWay = new KeysUnderWay();
   app.post(
     '/api/v1/shopping_basket/checkout',
     {
+      preValidation: refuseMalformedKey,
       schema: {
         operationId: 'checkoutAndWait',
         summary: 'Check out and wait for the outcome',
         description: 'Answers 504 when there is none after 25 s; the order goes on, `Location` says where to ask.',
         tags: ['Checkout'],
         security: [{ basket: [] }],
+        headers: IdempotencyHeaders,
         body: CheckoutBody,
-        response: answers(201, OrderSchema, { Location: 'Where to ask after the order.' }),
+        response: answers(201, OrderSchema, { Location: 'Where to ask after the order.', ...replayedHeader }),
       },
     },
     async (request: CheckoutRequest, reply) => {
-      const result = await checkoutAndWait(desk, checkoutFrom(request));
+      const checkout = checkoutFrom(request);
+      const result = await checkoutAndWait(desk, checkout, keyOf(request, 'checkoutAndWait', checkout));
       if (!result.ok) return sendRefusal(request, reply, result.refusal);
-      return sendOutcome(request, reply, result.value.orderId, result.value.outcome);
+      return sendOutcome(request, reply, result.value);
     },
   );
 
   app.post(
     '/api/v2/shopping_basket/checkout',
     {
+      preValidation: refuseMalformedKey,
       schema: {
         operationId: 'checkout',
         summary: 'Check out; the outcome is notified',
         description: 'The outcome comes over `/cable` and from the order at `Location`.',
         tags: ['Checkout'],
         security: [{ basket: [] }],
+        headers: IdempotencyHeaders,
         body: CheckoutBody,
-        response: answers(202, AcceptedSchema, { Location: 'Where to ask after the order.' }),
+        response: answers(202, AcceptedSchema, { Location: 'Where to ask after the order.', ...replayedHeader }),
       },
     },
     async (request: CheckoutRequest, reply) => {
       const checkout = checkoutFrom(request);
-      const result = await startCheckout(desk, checkout);
+      const key = keyOf(request, 'checkout', checkout);
+      const result = await underWay.run(request, () => startCheckout(desk, checkout, key));
+      if (result === null) return sendKeyUnderWay(request, reply);
       if (!result.ok) return sendRefusal(request, reply, result.refusal);
-      return markPrivate(reply)
+      return markReplayed(markPrivate(reply), result.value.isReplay)
         .code(202)
         .header('Location', orderPath(result.value.orderId))
         .send({
@@ -77,13 +101,18 @@ function checkoutFrom(request: CheckoutRequest): Checkout {
   };
 }
 
+/** The basket's token is whose key it is, not what is asked for: it may be replaced in between. */
+function keyOf(request: FastifyRequest, operation: string, { token: _, ...wish }: Checkout): RequestKey | null {
+  const key = idempotencyKeyOf(request);
+  return key === null ? null : requestKey(operation, key, wish);
+}
+
 function sendOutcome(
   request: FastifyRequest,
   reply: FastifyReply,
-  orderId: string,
-  outcome: OrderStatus | null,
+  { orderId, isReplay, outcome }: WaitedCheckout,
 ): FastifyReply {
-  markPrivate(reply).header('Location', orderPath(orderId));
+  markReplayed(markPrivate(reply), isReplay).header('Location', orderPath(orderId));
   if (!outcome)
     return sendRefusal(request, reply, { kind: 'timeout', messages: ['The order is still being processed'] });
   if (outcome.order) return reply.code(201).send(outcome.order);

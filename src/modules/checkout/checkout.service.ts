@@ -1,6 +1,7 @@
 import type { Reader } from '../../platform/db.ts';
 import { newId } from '../../shared/ids.ts';
-import { type Result, Unavailable } from '../../shared/refusal.ts';
+import { accepted, type Result, Unavailable } from '../../shared/refusal.ts';
+import type { RequestKey } from '../idempotency/idempotency.service.ts';
 import { type Notifications, waitForOutcome } from '../notifications/notifications.service.ts';
 import { getOrder, type OrderStatus } from '../orders/orders.service.ts';
 import { type AcceptedOrder, type Checkout, refuseWithoutBasket } from './accept.ts';
@@ -27,34 +28,52 @@ export type CheckoutDesk = {
 const mostWaiting = 10_000;
 const outcomeDeadlineMs = 25_000;
 
-/** Accepts a checkout: from then on the order goes its way by itself. */
-export async function startCheckout(desk: CheckoutDesk, checkout: Checkout): Promise<Result<AcceptedOrder>> {
+/**
+ * Accepts a checkout: from then on the order goes its way by itself. A checkout of the same basket with the same `key`
+ * is accepted once, and answered alike.
+ */
+export async function startCheckout(
+  desk: CheckoutDesk,
+  checkout: Checkout,
+  key: RequestKey | null = null,
+): Promise<Result<AcceptedOrder>> {
   const { token } = checkout;
   if (token === null) return refuseWithoutBasket(checkout);
-  const result = await desk.reserve({ id: newId(), owner: desk.worker?.owner() ?? null, token, checkout });
-  if (result.ok) desk.worker?.handOver(result.value);
+  const result = await desk.reserve({ id: newId(), owner: desk.worker?.owner() ?? null, token, checkout, key });
+  if (result.ok && !result.value.isReplay) desk.worker?.handOver(result.value);
   return result;
 }
 
+/** A checkout that was waited for; `outcome` is null when there was none in time. */
+export type WaitedCheckout = Readonly<{ orderId: string; isReplay: boolean; outcome: OrderStatus | null }>;
+
 /**
- * Accepts a checkout and waits up to 25 s for its end; `outcome` is null when it has not ended by then. Throws
+ * Accepts a checkout and waits up to 25 s for its end, also when it was accepted before under the same `key`. Throws
  * {@link Unavailable} before anything is taken when too many are waiting already.
  */
 export async function checkoutAndWait(
   desk: CheckoutDesk,
   checkout: Checkout,
-): Promise<Result<{ orderId: string; outcome: OrderStatus | null }>> {
+  key: RequestKey | null = null,
+): Promise<Result<WaitedCheckout>> {
   if (desk.waiting >= mostWaiting) throw new Unavailable('Too many checkouts are waiting for their outcome');
   desk.waiting++;
   try {
-    const result = await startCheckout(desk, checkout);
+    const result = await startCheckout(desk, checkout, key);
     if (!result.ok) return result;
-    const { orderId } = result.value;
-    const hasEnded = await waitForOutcome(desk.notifications, result.value, outcomeDeadlineMs);
-    return { ok: true, value: { orderId, outcome: hasEnded ? await readOutcome(desk, orderId) : null } };
+    const { orderId, isReplay } = result.value;
+    return accepted({ orderId, isReplay, outcome: await outcomeOf(desk, result.value) });
   } finally {
     desk.waiting--;
   }
+}
+
+async function outcomeOf(desk: CheckoutDesk, order: AcceptedOrder): Promise<OrderStatus | null> {
+  // Of one that ended long ago nobody tells any more.
+  const before = order.isReplay ? await readOutcome(desk, order.orderId) : null;
+  if (before && (before.order || before.error)) return before;
+  const hasEnded = await waitForOutcome(desk.notifications, order, outcomeDeadlineMs);
+  return hasEnded ? readOutcome(desk, order.orderId) : null;
 }
 
 /** The order is accepted: a fault in reading it must not look like a refusal, it only leaves the outcome unknown. */
