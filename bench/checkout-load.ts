@@ -85,8 +85,7 @@ function inClosedLoop(shoppers: readonly Shopper[], question: LoadQuestion, reco
         if (--shopping === 0) resolve();
       } else if (first === null) checkOut(shopper, token, performance.now(), records, goOn);
       else {
-        shopper.onAnswer = (head) => checkOut(shopper, tokenIn(head), performance.now(), records, goOn);
-        shopper.socket.write(first);
+        fillBasket(shopper, first, records, goOn);
       }
     };
     for (const shopper of shoppers) goOn(shopper);
@@ -132,23 +131,35 @@ function checkOut(
   const request = Buffer.from(checkoutRequest);
   request.write(token, tokenAt, 'latin1');
   shopper.onAnswer = (head) => {
-    const status = head.slice(9, 12);
-    records.answersByStatus[status] = (records.answersByStatus[status] ?? 0) + 1;
-    if (status === '202') records.latenciesMs.push(performance.now() - dueMs);
+    if (count(records, head) === '202') records.latenciesMs.push(performance.now() - dueMs);
     goOn(shopper);
   };
   records.latesMs.push(performance.now() - dueMs);
   shopper.socket.write(request);
 }
 
-function firstStep(productId: string): Buffer {
-  return Buffer.from(requestText('products', '', JSON.stringify({ product: { product_id: productId, quantity: 1 } })));
+/** A journey ends here when the shop has no basket to give. */
+function fillBasket(shopper: Shopper, request: Buffer, records: Records, goOn: (shopper: Shopper) => void): void {
+  shopper.onAnswer = (head) => {
+    const token = /shopping-basket-id: ([\da-f-]{36})/i.exec(head)?.[1];
+    if (token) checkOut(shopper, token, performance.now(), records, goOn);
+    else {
+      count(records, head);
+      goOn(shopper);
+    }
+  };
+  shopper.socket.write(request);
 }
 
-function tokenIn(head: string): string {
-  const token = /shopping-basket-id: ([\da-f-]{36})/i.exec(head)?.[1];
-  if (!token) throw new Error(`A new basket was answered with ${head}`);
-  return token;
+/** Returns the status. */
+function count({ answersByStatus }: Records, head: string): string {
+  const status = head.slice(9, 12);
+  answersByStatus[status] = (answersByStatus[status] ?? 0) + 1;
+  return status;
+}
+
+function firstStep(productId: string): Buffer {
+  return Buffer.from(requestText('products', '', JSON.stringify({ product: { product_id: productId, quantity: 1 } })));
 }
 
 function requestText(path: string, headers: string, json: string): string {

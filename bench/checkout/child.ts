@@ -19,8 +19,10 @@ export async function startChild(script: string, execArgv: readonly string[] = [
       return (await answerOf(child, script)) as Answer;
     },
     close: async () => {
-      child.disconnect();
-      if (child.exitCode === null) await once(child, 'exit');
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const ended = once(child, 'exit');
+      if (child.connected) child.disconnect();
+      await ended;
     },
   };
 }

@@ -36,7 +36,7 @@ export type Latency = Readonly<{ p50: number; p90: number; p99: number; max: num
 
 export type LoadAnswer = Readonly<{
   seconds: number;
-  /** Of checkouts. */
+  /** Of checkouts, and of what kept a journey from coming to one. */
   answersByStatus: Readonly<Record<string, number>>;
   /** Of the 202s, from when each was meant to be sent. */
   latencyMs: Latency;

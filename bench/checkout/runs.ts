@@ -2,7 +2,7 @@ import type { Database } from '../../src/platform/db.ts';
 import { type Child, startChild } from './child.ts';
 import { type CpuTimes, cpuTimes } from './cpu.ts';
 import type { DirectAnswer, DirectSetup, LoadAnswer, LoadQuestion, ServerSetup } from './messages.ts';
-import { awaitOutcome, fillBaskets, type Outcome, readClock, type Shelf } from './shop.ts';
+import { awaitEnds, fillBaskets, type Outcome, readClock, readOutcome, type Shelf } from './shop.ts';
 
 export type Bench = Readonly<{
   database: Database;
@@ -69,8 +69,10 @@ export async function visit(bench: Bench, shop: Shop, about: Visit): Promise<Rat
   const before = cpuTimes(shop.server.pid, bench.postmaster);
   const question: LoadQuestion = { port: shop.port, connections, perSecond, journeyProductId, tokens };
   const load = await shop.load.ask<LoadAnswer>(question);
-  const outcome = await awaitOutcome(database, began);
-  const cpu = cpuPerOrder(before, cpuTimes(shop.server.pid, bench.postmaster), orders, load.cpuSeconds);
+  await awaitEnds(database);
+  const after = cpuTimes(shop.server.pid, bench.postmaster);
+  const cpu = cpuPerOrder(before, after, orders, load.cpuSeconds);
+  const outcome = await readOutcome(database, began);
   checkJournal(shop, outcome);
   const accepted = load.answersByStatus['202'] ?? 0;
   const rates = {
@@ -119,8 +121,9 @@ export async function callDirectly(
   const began = await readClock(bench.database);
   const before = cpuTimes(direct.pid, bench.postmaster);
   const answer = await direct.ask<DirectAnswer>({ tokens, callers });
-  const outcome = works ? await awaitOutcome(bench.database, began) : null;
+  if (works) await awaitEnds(bench.database);
   const cpu = cpuPerOrder(before, cpuTimes(direct.pid, bench.postmaster), orders, 0);
+  const outcome = works ? await readOutcome(bench.database, began) : null;
   const rates = {
     completed: outcome ? outcome.completed / outcome.seconds : 0,
     accepted: answer.accepted / answer.seconds,

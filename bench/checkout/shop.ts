@@ -40,8 +40,7 @@ const insertLines = sql(
 /** Every completed order must have its capture in the gateway's book. */
 const selectOutcome = sql(
   'bench.outcome',
-  `SELECT count(*) FILTER (WHERE s.ended_at IS NULL) AS open,
-          count(*) FILTER (WHERE s.state = 'completed') AS completed,
+  `SELECT count(*) FILTER (WHERE s.state = 'completed') AS completed,
           count(*) FILTER (WHERE s.state <> 'completed') AS others,
           count(*) FILTER (WHERE s.state = 'completed' AND j.key IS NULL) AS unrecorded,
           extract(epoch FROM max(s.ended_at) - min(o.created_at))::float8 AS seconds
@@ -84,13 +83,17 @@ export async function readClock(database: Reader): Promise<string> {
   return row?.now ?? '';
 }
 
-/** Waits until no order is open, and tells how those accepted since `began` ended. */
-export async function awaitOutcome(database: Reader, began: string): Promise<Outcome> {
+/** Waits until every order has ended. */
+export async function awaitEnds(database: Reader): Promise<void> {
   for (let isOpen = true; isOpen; ) {
     const [row] = await database.query<{ open: number }>(countOpen);
     isOpen = row?.open !== 0;
     if (isOpen) await sleep(50);
   }
+}
+
+/** How the orders accepted since `began` have ended. */
+export async function readOutcome(database: Reader, began: string): Promise<Outcome> {
   const [outcome] = await database.query<Outcome>(selectOutcome, [began]);
   if (!outcome) throw new Error('Counting orders returned nothing');
   return outcome;
