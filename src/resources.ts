@@ -51,14 +51,7 @@ export async function openResources(config: Config, databaseUrl: string): Promis
   const batchDatabase = open('batches', 3, { lockTimeoutMs: batchLockTimeoutMs });
   const workerDatabase = open('worker', 4, { lockTimeoutMs: batchLockTimeoutMs });
   const reader = open('reads', 8, { readOnly: true });
-  const simulated = openSimulatedGateway({
-    journal: open('simulated gateway', 6),
-    latencyMs: config.SIMULATED_GATEWAY_LATENCY_MS,
-    rates: readFaultRates(config.SIMULATED_GATEWAY_FAULTS).rates,
-    seed: config.SIMULATED_GATEWAY_SEED,
-    onSplit: (error) => onError(error as Error),
-  });
-  const gateway = withDeadline(simulated, gatewayDeadlineMs);
+  const gateway = openGateway(config, databaseUrl, onError);
   const notifications = openNotifications({ reader, pollMs: pollOutcomesMs[config.ROLE], onError });
   const close = async (): Promise<void> => {
     notifications.stop();
@@ -77,4 +70,17 @@ export async function openResources(config: Config, databaseUrl: string): Promis
   const allowedOrigins = originsOf(config.ALLOWED_ORIGINS);
   const base = { config, allowedOrigins, logger, onError, shop, close };
   return { ...base, database, batchDatabase, workerDatabase, reader, gateway, notifications };
+}
+
+/** Opens the gateway that `config` names; the simulated one keeps its book in the database at `databaseUrl`. */
+export function openGateway(config: Config, databaseUrl: string, onError: (error: Error) => void): PaymentGateway {
+  const journal = { url: databaseUrl, name: 'simulated gateway', connections: 6, waiting: 5_000, onError };
+  const simulated = openSimulatedGateway({
+    journal: openDatabase(journal),
+    latencyMs: config.SIMULATED_GATEWAY_LATENCY_MS,
+    rates: readFaultRates(config.SIMULATED_GATEWAY_FAULTS).rates,
+    seed: config.SIMULATED_GATEWAY_SEED,
+    onSplit: (error) => onError(error as Error),
+  });
+  return withDeadline(simulated, gatewayDeadlineMs);
 }

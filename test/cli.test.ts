@@ -6,7 +6,7 @@ import { type Ended, runCommand, startCommand } from './support/command.ts';
 import { expectNothingLeftOver } from './support/invariants.ts';
 import { createTestDatabase, onServer, type TestDatabase } from './support/postgres.ts';
 
-const commands = ['start', 'migrate', 'seed', 'import', 'audit'];
+const commands = ['start', 'migrate', 'seed', 'import', 'audit', 'stock', 'order', 'reconcile'];
 const { version } = JSON.parse(readFileSync('package.json', 'utf8'));
 const password = 'hush';
 /** Nobody listens on port 1. */

@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { type Config, InvalidConfig, readConfig } from '../platform/config.ts';
 import { reasonOf, UsageError } from './failure.ts';
 import { listenForInterruption } from './interruption.ts';
+import type { CancelFlags, ListFlags } from './order.ts';
 
 type Execute = (work: () => Promise<number>) => Promise<void>;
 
@@ -12,6 +13,7 @@ type Work = (config: Config, signal: AbortSignal) => Promise<number>;
 const usageStatus = 2;
 const failureStatus = 1;
 const mostUnits = 1_000_000_000;
+const orderStates = ['pending', 'authorized', 'captured', 'completed', 'failed', 'cancelled', 'refunded'] as const;
 
 process.exitCode = await main(process.argv.slice(2));
 
@@ -67,6 +69,12 @@ function commandLine(execute: Execute): Command {
       execute(() => run(async (config, signal) => (await import('./audit.ts')).auditCommand(config, options, signal))),
     );
   addStockCommands(add('stock', 'show or change the stock of a product, also while it sells'), version, execute);
+  addOrderCommands(add('order', 'show, cancel or retry orders, also while the shop sells'), version, execute);
+  add('reconcile', "compare the gateway's book with the shop's, and give back what was taken for nothing")
+    .option('--hours <N>', 'how far back', wholeNumber(1, 8_760), 24)
+    .action((options: { hours: number }) =>
+      execute(() => run(async (config) => (await import('./reconcile.ts')).reconcileCommand(config, options))),
+    );
   return program;
 }
 
@@ -88,6 +96,34 @@ function addStockCommands(stock: Command, version: string, execute: Execute): vo
   addChange('add', 'so many more units can be sold; with a minus sign, fewer', -mostUnits);
   add('show', 'what is there, and where it went').action((sku: string) =>
     execute(() => run(async (config) => (await import('./stock.ts')).showStockCommand(config, sku))),
+  );
+}
+
+function addOrderCommands(order: Command, version: string, execute: Execute): void {
+  const add = (usage: string, description: string): Command =>
+    versioned(order.command(usage).description(description), version);
+  const addOfOne = (usage: string, description: string): Command =>
+    add(usage, description).argument('<ID>', 'the id of the order, or its number');
+
+  addOfOne('show', 'everything about an order, and what the gateway says of it').action((id: string) =>
+    execute(() => run(async (config) => (await import('./order.ts')).showOrderCommand(config, id))),
+  );
+  add('list', 'orders, the newest first')
+    .addOption(new Option('--status <STATUS>', 'only those that have come so far').choices(orderStates))
+    .option('--parked', 'only those that wait for an operator')
+    .option('--unanswered', 'only those that wait for an answer of the gateway')
+    .option('--limit <N>', 'how many', wholeNumber(1, 10_000), 50)
+    .action((flags: ListFlags) =>
+      execute(() => run(async (config) => (await import('./order.ts')).listOrdersCommand(config, flags))),
+    );
+  addOfOne('cancel', 'give back what an order holds, or the money that was paid for it')
+    .option('--restock', 'book its goods as returned: they can be sold again')
+    .option('--by <NAME>', 'who wants it (default: the user of the operating system)', shortText)
+    .action((id: string, flags: CancelFlags) =>
+      execute(() => run(async (config) => (await import('./order.ts')).cancelOrderCommand(config, id, flags))),
+    );
+  addOfOne('retry', 'let the workers try a parked order again').action((id: string) =>
+    execute(() => run(async (config) => (await import('./order.ts')).retryOrderCommand(config, id))),
   );
 }
 

@@ -1,4 +1,3 @@
-import { userInfo } from 'node:os';
 import {
   type Authorship,
   changeStock,
@@ -11,6 +10,7 @@ import type { Config } from '../platform/config.ts';
 import { CommitUnknown, type Database, isLockTimeout } from '../platform/db.ts';
 import type { Refusal, Result } from '../shared/refusal.ts';
 import { withDatabase } from './database.ts';
+import { operatorName } from './operator.ts';
 import { withShop } from './shop.ts';
 
 /** Who and why, where the operator does not say. */
@@ -26,7 +26,7 @@ export async function changeStockCommand(
   config: Config,
   sku: string,
   wish: StockWish,
-  { by = userName(), why = defaultWhy[wish.kind] }: StockFlags,
+  { by = operatorName(), why = defaultWhy[wish.kind] }: StockFlags,
 ): Promise<number> {
   const answer = await inShop(config, (db) => changeOrExplain(db, sku, wish, { who: by, why }));
   if (!answer.ok) throw new Error(`${reasonIn(answer.refusal)} Nothing was changed.`);
@@ -71,15 +71,6 @@ async function changeOrExplain(
 
 function reasonIn(refusal: Refusal): string {
   return `${refusal.messages.join('; ')}.`;
-}
-
-/** A container may run under a number that has no name. */
-function userName(): string {
-  try {
-    return userInfo().username;
-  } catch {
-    return `uid ${process.getuid?.()}`;
-  }
 }
 
 function changeTable(sku: string, { before, held, after, isArchived }: StockChange): string {

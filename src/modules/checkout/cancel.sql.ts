@@ -22,9 +22,11 @@ const insertIntent = sql(
    ON CONFLICT (order_id) DO UPDATE SET restock = c.restock OR excluded.restock, refused_message = NULL, ended_at = NULL`,
 );
 
+/** Parked or not: whoever goes on with it, should its new owner crash, must find it like any other order. */
 const takeOver = sql(
   'cancel.take_over',
-  'UPDATE order_states SET worker_id = $2, worker_epoch = $3 WHERE order_id = $1 AND ended_at IS NULL',
+  `UPDATE order_states SET worker_id = $2, worker_epoch = $3, parked_at = NULL, parked_reason = NULL, takeovers = 0
+    WHERE order_id = $1 AND ended_at IS NULL`,
 );
 
 const selectRefundsDue = sql(

@@ -70,9 +70,8 @@ async function compare(
     return (await saysSo(desk, theirs, ours))
       ? null
       : told(`The gateway says ${theirs.state}, our books say ${ours.payment_state}`);
-  const isOpen = ours.payment_state === null && !hasEnded(ours);
-  if (isOpen || theirs.state === 'voided' || theirs.state === 'refunded') return null;
-  return giveBack(desk, theirs, ours);
+  if (isOpen(ours) || theirs.state === 'voided' || theirs.state === 'refunded') return null;
+  return (await wasVoidedSince(desk, theirs, ours)) ? null : giveBack(desk, theirs, ours);
 }
 
 /** Asked once more where they differ: the payment may have gone on since the gateway made its list. */
@@ -87,8 +86,21 @@ async function saysSo(
   return record?.approved === true && theirs.state !== 'voided' && theirs.state !== 'refunded';
 }
 
-function hasEnded({ order_state: state }: BookedAttempt): boolean {
-  return state !== 'pending' && state !== 'authorized' && state !== 'captured';
+/** The order is not over, and this is the attempt by which it is being paid. */
+function isOpen({ order_state: order, payment_state: payment }: BookedAttempt): boolean {
+  const isUnderWay = order === 'pending' || order === 'authorized' || order === 'captured';
+  return isUnderWay && payment !== 'voided' && payment !== 'declined';
+}
+
+/** Since the gateway made its list: an order can end in that moment. */
+async function wasVoidedSince(
+  { gateway }: ReconcilerDesk,
+  theirs: GatewayAuthorization,
+  ours: BookedAttempt,
+): Promise<boolean> {
+  if (theirs.state !== 'authorized' || ours.payment_state !== 'voided') return false;
+  const record = await gateway.lookup(paymentKey(ours.order_id, ours.attempt, 'void'));
+  return record?.approved === true;
 }
 
 async function giveBack(

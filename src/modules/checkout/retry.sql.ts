@@ -34,7 +34,8 @@ const releaseOrder = sql(
 
 const recordVoided = sql(
   'retry.record_voided',
-  `INSERT INTO payment_attempts (order_id, attempt, state, amount) VALUES ($1, $2, 'voided', $3)`,
+  `INSERT INTO payment_attempts (order_id, attempt, state, amount) VALUES ($1, $2, 'voided', $3)
+   ON CONFLICT (order_id, attempt) DO UPDATE SET state = excluded.state`,
 );
 
 /** An order as far as retrying it is concerned. */

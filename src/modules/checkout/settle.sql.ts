@@ -53,10 +53,12 @@ const endCancellations = sql(
   'UPDATE cancellations SET ended_at = clock_timestamp() WHERE order_id = ANY ($1::uuid[]) AND ended_at IS NULL',
 );
 
+/** There is a row before where a step on the way was put on record. */
 const insertAttempts = sql(
   'settle.insert_attempts',
   `INSERT INTO payment_attempts (order_id, attempt, state, amount, reference)
-   SELECT * FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::bigint[], $5::text[])`,
+   SELECT * FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::bigint[], $5::text[])
+   ON CONFLICT (order_id, attempt) DO UPDATE SET state = excluded.state, reference = excluded.reference`,
 );
 
 const forgetPaymentTokens = sql(
@@ -111,8 +113,7 @@ export function deferFailure(tx: Tx, failures: readonly Failure[]): void {
     failures.map((failure) => failure.code),
     failures.map((failure) => failure.message),
   ]);
-  const cancelled = failures.filter((failure) => failure.state === 'cancelled');
-  if (cancelled.length > 0) tx.defer(endCancellations, [cancelled.map((failure) => failure.orderId)]);
+  tx.defer(endCancellations, [failures.map((failure) => failure.orderId)]);
 }
 
 /** With COMMIT: the payments of ended orders are on record, and their payment tokens are forgotten. */
