@@ -2,9 +2,9 @@ import { type Reader, sql } from '../../platform/db.ts';
 import type { Owner } from './lease.sql.ts';
 
 /** An order that was taken over so often from workers that crashed is worked on alone: it may be what crashes them. */
-export const suspectTakeovers = 3;
+const suspectTakeovers = 3;
 /** One that was taken over so often is parked. */
-export const mostTakeovers = 6;
+const mostTakeovers = 6;
 
 /** Nobody owns the order, or its owner has lost its lease. */
 const isFree = `NOT EXISTS (SELECT FROM workers w
@@ -13,8 +13,8 @@ const isFree = `NOT EXISTS (SELECT FROM workers w
 
 /**
  * Orders that are free; what another claimer has locked is left to it. A parked one only at the end of its hold, and then
- * once a minute. Materialized, for a subquery that locks must run once, whatever the plan. A worker that gave its lease
- * up has no row any more: that was no crash.
+ * once a minute, however that goes; one that is worn out not before it is parked. Materialized, for a subquery that locks
+ * must run once, whatever the plan. A worker that gave its lease up has no row any more: that was no crash.
  */
 const claimOrders = sql(
   'claim.orders',
@@ -25,12 +25,15 @@ const claimOrders = sql(
       WHERE open.ended_at IS NULL
         AND (open.parked_at IS NULL
              OR (open.hold_until < clock_timestamp() AND open.parked_at < clock_timestamp() - interval '1 minute'))
-        AND open.takeovers BETWEEN $4 AND $5
+        AND (open.takeovers >= $5) = $4
+        AND (open.takeovers < $6 OR open.parked_at IS NOT NULL)
         AND ${isFree}
       ORDER BY open.hold_until
       LIMIT $3
         FOR NO KEY UPDATE SKIP LOCKED)
-   UPDATE order_states s SET worker_id = $1, worker_epoch = $2, takeovers = takeovers + free.was_crashed::integer
+   UPDATE order_states s
+      SET worker_id = $1, worker_epoch = $2, takeovers = takeovers + free.was_crashed::integer,
+          parked_at = CASE WHEN parked_at IS NOT NULL THEN clock_timestamp() END
      FROM free WHERE s.order_id = free.order_id
    RETURNING s.order_id`,
 );
@@ -63,25 +66,22 @@ const markUnanswered = sql(
 
 /** Makes `owner` the owner of up to `limit` free orders, those first whose hold ends first, and returns their ids. */
 export function claimFreeOrders(db: Reader, owner: Owner, limit: number): Promise<string[]> {
-  return claim(db, owner, { limit, leastTakeovers: 0, mostTakeovers: suspectTakeovers - 1 });
+  return claim(db, owner, { limit, areSuspect: false });
 }
 
 /** Makes `owner` the owner of one order that may have crashed its former owners. */
 export function claimSuspect(db: Reader, owner: Owner): Promise<string[]> {
-  return claim(db, owner, { limit: 1, leastTakeovers: suspectTakeovers, mostTakeovers: mostTakeovers - 1 });
+  return claim(db, owner, { limit: 1, areSuspect: true });
 }
 
-async function claim(
-  db: Reader,
-  owner: Owner,
-  which: { limit: number; leastTakeovers: number; mostTakeovers: number },
-): Promise<string[]> {
+async function claim(db: Reader, owner: Owner, which: { limit: number; areSuspect: boolean }): Promise<string[]> {
   const rows = await db.query<{ order_id: string }>(claimOrders, [
     owner.workerId,
     owner.epoch,
     which.limit,
-    which.leastTakeovers,
-    which.mostTakeovers,
+    which.areSuspect,
+    suspectTakeovers,
+    mostTakeovers,
   ]);
   return rows.map((row) => row.order_id);
 }
