@@ -9,6 +9,7 @@ import { checkPort } from './port.ts';
 import { seedWithProgress } from './seed.ts';
 import { serve } from './serve.ts';
 import { listenForStop } from './signals.ts';
+import { endOnTheUnexpected } from './unexpected.ts';
 
 /** Opens the shop, and closes it again in reverse when the process is told to stop (SIGINT, SIGTERM). */
 export async function start(config: Config): Promise<void> {
@@ -16,6 +17,7 @@ export async function start(config: Config): Promise<void> {
   if (config.ROLE !== 'worker') await checkPort(config);
   await withDatabase(config, async ({ url, directUrl }) => {
     const resources = await openResources(config, url);
+    endOnTheUnexpected(resources.logger);
     try {
       await fillEmptyCatalog(config, directUrl, stop);
       if (!stop.aborted) await run(resources, stop);
