@@ -4,18 +4,23 @@ import { repeatWhileUnknown } from '../../platform/repeat-unknown.ts';
 import { accepted, type Result, refused } from '../../shared/refusal.ts';
 import { productNotFound } from '../catalog/catalog.service.ts';
 import {
+  type Effect,
+  type KeptRequest,
+  type RequestKey,
+  recallEffects,
+  rememberEffects,
+} from '../idempotency/idempotency.service.ts';
+import {
   type BasketLineRow,
   type LineFacts,
+  lockAndReadFacts,
   lockBasketsByToken,
   lockFreeBaskets,
   lockFreeProducts,
   lockProductsNamed,
-  readLineFacts,
-  readLines,
   readWantedRows,
   type WrittenLine,
-  writeBaskets,
-  writeLines,
+  writeAndReadLines,
 } from './basket.sql.ts';
 import { type Basket, toBaskets } from './basket-contents.ts';
 
@@ -28,10 +33,14 @@ type LineWish = Readonly<{
   productId: string;
   quantity: number;
   made: Readonly<{ id: string; token: string }>;
+  key: RequestKey | null;
 }>;
 
-/** A basket that has just been written to; `newToken` is the credential of one made on the way. */
-export type WrittenBasket = Readonly<{ basket: Basket; newToken: string | null }>;
+/**
+ * A basket that has just been written to, or what it was when an earlier request with the same key had written to it;
+ * `newToken` is the credential of one made on the way.
+ */
+export type WrittenBasket = Readonly<{ basket: Basket; newToken: string | null; isReplay: boolean }>;
 
 export type BasketWrites = BatchesAroundHeldRows<LineWish, Result<WrittenBasket>>;
 
@@ -76,43 +85,89 @@ async function setQuantities(
   isRepeat: boolean,
 ): Promise<Result<WrittenBasket>[]> {
   const tokens = wishes.flatMap(({ token, made }) => [...(token ? [token] : []), ...(isRepeat ? [made.token] : [])]);
-  const baskets = tokens.length === 0 ? [] : await lockBasketsByToken(tx, tokens);
+  const [baskets, facts] = await lockAndReadFacts(
+    tx,
+    tokens,
+    wishes.map(({ token, made, productId }) => ({ token, madeToken: made.token, productId })),
+  );
   const idOf = new Map(baskets.map((basket) => [basket.token, basket.id]));
-  const places = wishes.map((wish) => placeOf(wish, idOf));
-  const facts = await readLineFacts(tx, places);
-  const refusals = places.map((place, index) => refusalOf(place, facts[index], isRepeat));
-  const written = places.filter((_, index) => refusals[index] === null);
-  const rows = await writeAndRead(tx, written);
-  const shown = toBaskets(written.map(tokenAfter), rows, currency);
-  return places.map((place, index) => {
-    const basket = shown.get(tokenAfter(place));
-    return refusals[index] ?? accepted({ basket: basket as Basket, newToken: place.isNew ? place.made.token : null });
+  const known = await answerFromKeys(tx, wishes, idOf, isRepeat);
+  const places = wishes.map((wish, index) => placeOf(wish, idOf, facts[index]));
+  const fresh = places.filter((_, index) => !known.has(wishes[index] as LineWish));
+  const answers = await setFresh(tx, fresh, currency, isRepeat);
+  const answerTo = new Map(fresh.map((place, index) => [place.made, answers[index]]));
+  return wishes.map((wish) => (known.get(wish) ?? answerTo.get(wish.made)) as Result<WrittenBasket>);
+}
+
+/** What requests with the same keys were answered. In a repeat that is what the first try has done. */
+async function answerFromKeys(
+  tx: Tx,
+  wishes: readonly LineWish[],
+  idOf: ReadonlyMap<string, string>,
+  isRepeat: boolean,
+): Promise<Map<LineWish, Result<WrittenBasket>>> {
+  const keyed = wishes.flatMap((wish) => {
+    const basketId = wish.token === null ? undefined : idOf.get(wish.token);
+    return wish.key && basketId ? [{ wish, basketId, key: wish.key }] : [];
   });
+  const effects = await recallEffects(tx, keyed);
+  const answers = new Map<LineWish, Result<WrittenBasket>>();
+  for (const [index, { wish }] of keyed.entries()) {
+    const effect = effects[index];
+    if (!effect) continue;
+    answers.set(wish, effect.ok ? accepted(replayed(effect.value, !isRepeat)) : effect);
+  }
+  return answers;
+}
+
+function replayed({ answer }: Effect, isReplay: boolean): WrittenBasket {
+  if (answer === null) throw new Error('The idempotency key of a write to a basket has no answer');
+  return { basket: JSON.parse(answer), newToken: null, isReplay };
+}
+
+async function setFresh(
+  tx: Tx,
+  places: readonly Place[],
+  currency: string,
+  isRepeat: boolean,
+): Promise<Result<WrittenBasket>[]> {
+  const refusals = places.map((place) => refusalOf(place, isRepeat));
+  const written = places.filter((_, index) => refusals[index] === null);
+  const rows = written.length === 0 ? [] : await write(tx, written);
+  const shown = toBaskets(written.map(tokenAfter), rows, currency);
+  const basketAt = (place: Place): Basket => shown.get(tokenAfter(place)) as Basket;
+  rememberEffects(
+    tx,
+    written.flatMap((place) => keptOf(place, basketAt(place))),
+  );
+  return places.map(
+    (place, index) =>
+      refusals[index] ??
+      accepted({ basket: basketAt(place), newToken: place.isNew ? place.made.token : null, isReplay: false }),
+  );
+}
+
+/** A key belongs to a basket that was there before. */
+function keptOf({ basketId, isNew, key }: Place, basket: Basket): KeptRequest[] {
+  if (key === null || basketId === null || isNew) return [];
+  return [{ basketId, key, effect: { orderId: null, answer: JSON.stringify(basket) } }];
 }
 
 /** `basketId` is null while there is no such basket. */
-type Place = LineWish & Readonly<{ basketId: string | null; isNew: boolean }>;
+type Place = LineWish & Readonly<{ basketId: string | null; isNew: boolean; facts: LineFacts | undefined }>;
 
-function placeOf(wish: LineWish, idOf: ReadonlyMap<string, string>): Place {
+function placeOf(wish: LineWish, idOf: ReadonlyMap<string, string>, facts: LineFacts | undefined): Place {
   const known = wish.token === null ? undefined : idOf.get(wish.token);
-  return { ...wish, basketId: known ?? idOf.get(wish.made.token) ?? null, isNew: known === undefined };
+  return { ...wish, basketId: known ?? idOf.get(wish.made.token) ?? null, isNew: known === undefined, facts };
 }
 
 function tokenAfter({ isNew, token, made }: Place): string {
   return isNew || token === null ? made.token : token;
 }
 
-async function writeAndRead(tx: Tx, written: readonly Place[]): Promise<BasketLineRow[]> {
-  if (written.length === 0) return [];
+function write(tx: Tx, written: readonly Place[]): Promise<BasketLineRow[]> {
   const made = written.filter(({ isNew }) => isNew).map((place) => place.made);
-  const lines = written.map(lineOf);
-  // Sent one behind the other without waiting: the connection keeps their order.
-  const [, , rows] = await Promise.all([
-    writeBaskets(tx, made),
-    writeLines(tx, lines),
-    readLines(tx, written.map(tokenAfter)),
-  ]);
-  return rows;
+  return writeAndReadLines(tx, made, written.map(lineOf), written.map(tokenAfter));
 }
 
 function lineOf({ basketId, made, productId, quantity }: Place): WrittenLine {
@@ -120,11 +175,7 @@ function lineOf({ basketId, made, productId, quantity }: Place): WrittenLine {
 }
 
 /** A line may always be taken out, even one whose product is not on sale any more. */
-function refusalOf(
-  { productId, quantity }: Place,
-  facts: LineFacts | undefined,
-  isRepeat: boolean,
-): ReturnType<typeof refused> | null {
+function refusalOf({ productId, quantity, facts }: Place, isRepeat: boolean): ReturnType<typeof refused> | null {
   if (!facts || facts.on_sale === null) return productNotFound(productId);
   if (isRepeat && quantity === (facts.quantity ?? 0)) return null;
   const takesOut = quantity === 0 && facts.quantity !== null;

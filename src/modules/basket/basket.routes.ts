@@ -3,8 +3,18 @@ import type { Static } from 'typebox';
 import { basketTokenOf } from '../../http/bearer.ts';
 import { markPrivate, sendConditional } from '../../http/conditional.ts';
 import { departureOf } from '../../http/departure.ts';
+import {
+  IdempotencyHeaders,
+  idempotencyKeyOf,
+  KeysUnderWay,
+  markReplayed,
+  refuseMalformedKey,
+  replayedHeader,
+  sendKeyUnderWay,
+} from '../../http/idempotency-key.ts';
 import { sendRefusal } from '../../http/problem.ts';
 import { answers, conditionalAnswers } from '../../http/schemas.ts';
+import { requestKey } from '../idempotency/idempotency.service.ts';
 import { BasketSchema, SetQuantityBody } from './basket.schema.ts';
 import { type Baskets, getBasket, setQuantity } from './basket.service.ts';
 
@@ -12,6 +22,7 @@ type SetQuantityRequest = FastifyRequest<{ Body: Static<typeof SetQuantityBody> 
 
 /** The basket: the same in both versions of the API. */
 export function basketRoutes(app: FastifyInstance, baskets: Baskets): void {
+  const underWay = new KeysUnderWay();
   for (const version of ['v1', 'v2'] as const) {
     app.get(
       `/api/${version}/shopping_basket`,
@@ -35,23 +46,40 @@ export function basketRoutes(app: FastifyInstance, baskets: Baskets): void {
     app.post(
       `/api/${version}/shopping_basket/products`,
       {
+        preValidation: refuseMalformedKey,
         schema: {
           operationId: `setQuantity${version.toUpperCase()}`,
           summary: `Set the quantity of a product in the basket (${version.toUpperCase()})`,
           description: 'Without a known token a basket is made; its token comes in the header `Shopping-Basket-ID`.',
           tags: ['Basket'],
           security: [{}, { basket: [] }],
+          headers: IdempotencyHeaders,
           body: SetQuantityBody,
-          response: answers(201, BasketSchema, { 'Shopping-Basket-ID': 'The token of a basket that was made.' }),
+          response: answers(201, BasketSchema, {
+            'Shopping-Basket-ID': 'The token of a basket that was made.',
+            ...replayedHeader,
+          }),
         },
       },
       async (request: SetQuantityRequest, reply) => {
-        const { product_id, quantity } = request.body.product;
-        const result = await setQuantity(baskets, basketTokenOf(request), product_id, quantity, departureOf(request));
+        const result = await underWay.run(request, () => setQuantityAsAsked(baskets, request, version));
+        if (result === null) return sendKeyUnderWay(request, reply);
         if (!result.ok) return sendRefusal(request, reply, result.refusal);
-        if (result.value.newToken) reply.header('Shopping-Basket-ID', result.value.newToken);
-        return markPrivate(reply).code(201).send(result.value.basket);
+        const { basket, newToken, isReplay } = result.value;
+        if (newToken) reply.header('Shopping-Basket-ID', newToken);
+        return markReplayed(markPrivate(reply), isReplay).code(201).send(basket);
       },
     );
   }
+}
+
+function setQuantityAsAsked(
+  baskets: Baskets,
+  request: SetQuantityRequest,
+  version: string,
+): ReturnType<typeof setQuantity> {
+  const { product_id, quantity } = request.body.product;
+  const name = idempotencyKeyOf(request);
+  const key = name === null ? null : requestKey(`setQuantity ${version}`, name, { product_id, quantity });
+  return setQuantity(baskets, basketTokenOf(request), product_id, quantity, departureOf(request), key);
 }

@@ -3,6 +3,7 @@ import { isDataFault, type Reader, type Tx } from '../../platform/db.ts';
 import { isUuid, newId } from '../../shared/ids.ts';
 import { type Result, refused } from '../../shared/refusal.ts';
 import { productNotFound } from '../catalog/catalog.service.ts';
+import type { RequestKey } from '../idempotency/idempotency.service.ts';
 import {
   type BasketRow,
   deferAdvance,
@@ -65,7 +66,7 @@ export async function getBasket(baskets: Baskets, token: string | null, departur
 /**
  * Sets the quantity (0 to 10,000) of a product in the basket that `token` opens, or in a new one. Refused, with
  * the basket as it was, when the product is not on sale, short of stock or limited to fewer, the basket is full, or too
- * many writes to it are waiting.
+ * many writes to it are waiting. A write to a known basket with the same `key` is done once, and answered alike.
  */
 export async function setQuantity(
   baskets: Baskets,
@@ -73,9 +74,10 @@ export async function setQuantity(
   productId: unknown,
   quantity: number,
   departure?: Departure,
+  key: RequestKey | null = null,
 ): Promise<Result<WrittenBasket>> {
   if (!isUuid(productId)) return productNotFound(productId);
-  const wish = { token, productId: productId.toLowerCase(), quantity, made: { id: newId(), token: newId() } };
+  const wish = { token, productId: productId.toLowerCase(), quantity, made: { id: newId(), token: newId() }, key };
   const result = await baskets.writes.submit(wish, departure).catch(refuseIfTooMany);
   return result.ok || result.refusal.kind !== 'not_found' ? result : productNotFound(productId);
 }

@@ -81,10 +81,11 @@ const selectWantedRows = sql(
 const selectLineFacts = sql(
   'basket.line_facts',
   `SELECT CASE WHEN p.id IS NOT NULL THEN p.archived_at IS NULL END AS on_sale, p.max_per_order, s.sellable,
-          (SELECT count(*) FROM basket_lines l WHERE l.basket_id = wanted.basket_id) AS line_count,
+          (SELECT count(*) FROM basket_lines l WHERE l.basket_id = b.id) AS line_count,
           (SELECT l.quantity FROM basket_lines l
-            WHERE l.basket_id = wanted.basket_id AND l.product_id = wanted.product_id) AS quantity
-     FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS wanted (basket_id, product_id, place)
+            WHERE l.basket_id = b.id AND l.product_id = wanted.product_id) AS quantity
+     FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) WITH ORDINALITY AS wanted (token, made_token, product_id, place)
+     LEFT JOIN baskets b ON b.token IN (wanted.token, wanted.made_token)
      LEFT JOIN products p ON p.id = wanted.product_id
      LEFT JOIN stock s ON s.product_id = p.id
     ORDER BY wanted.place`,
@@ -209,29 +210,54 @@ export function readWantedRows(reader: Reader, tokens: readonly string[]): Promi
   return reader.query(selectWantedRows, [tokens]);
 }
 
-/** What decides about each line, in their order; `basketId` is null for a basket still to be made. */
-export function readLineFacts(
+/**
+ * Locks the baskets with those tokens, and reads what decides about each line, in their order. A line's basket goes by one
+ * of two tokens: the one that the shopper has, or the one that it was to be made with. The facts are read under the locks: a statement sees what is there when it starts, which is
+ * after the one before it has got them.
+ */
+export async function lockAndReadFacts(
   tx: Tx,
-  wanted: readonly Readonly<{ basketId: string | null; productId: string }>[],
-): Promise<LineFacts[]> {
-  return tx.query(selectLineFacts, [wanted.map((line) => line.basketId), wanted.map((line) => line.productId)]);
+  tokens: readonly string[],
+  wanted: readonly Readonly<{ token: string | null; madeToken: string; productId: string }>[],
+): Promise<[BasketRow[], LineFacts[]]> {
+  const baskets = tokens.length === 0 ? Promise.resolve([]) : lockBasketsByToken(tx, tokens);
+  const facts = tx.query<LineFacts>(selectLineFacts, [
+    wanted.map((line) => line.token),
+    wanted.map((line) => line.madeToken),
+    wanted.map((line) => line.productId),
+  ]);
+  await firstFailureOf([baskets, facts]);
+  return [await baskets, await facts];
 }
 
-/** Makes empty baskets; those that are there already stay as they are. */
-export async function writeBaskets(tx: Tx, baskets: readonly Readonly<{ id: string; token: string }>[]): Promise<void> {
-  if (baskets.length === 0) return;
-  await tx.query(insertBaskets, [baskets.map((basket) => basket.id), baskets.map((basket) => basket.token)]);
-}
-
-/** Sets lines of locked baskets, or takes them out, and keeps those baskets from expiring. */
-export async function writeLines(tx: Tx, lines: readonly WrittenLine[]): Promise<void> {
+/**
+ * Makes empty baskets, those that are there already staying as they are; sets lines of these and of locked baskets, or
+ * takes them out; keeps the baskets from expiring. Returns the lines of the baskets with those tokens. All of it is sent
+ * one behind the other without waiting: the connection keeps the order.
+ */
+export async function writeAndReadLines(
+  tx: Tx,
+  made: readonly Readonly<{ id: string; token: string }>[],
+  lines: readonly WrittenLine[],
+  tokens: readonly string[],
+): Promise<BasketLineRow[]> {
   const set = lines.filter((line) => line.quantity > 0);
   const out = lines.filter((line) => line.quantity === 0);
-  await Promise.all([
+  const sent = [
+    made.length > 0 && tx.query(insertBaskets, [made.map(({ id }) => id), made.map(({ token }) => token)]),
     set.length > 0 && tx.query(upsertLines, [basketsOf(set), productsOf(set), set.map((line) => line.quantity)]),
     out.length > 0 && tx.query(takeOutLines, [basketsOf(out), productsOf(out)]),
     tx.query(postponeExpiry, [basketsOf(lines)]),
-  ]);
+  ];
+  const rows = readLines(tx, tokens);
+  await firstFailureOf([...sent, rows]);
+  return rows;
+}
+
+/** Waits for statements sent one behind the other. Those behind one that has failed fail, too: the first tells why. */
+async function firstFailureOf(sent: readonly unknown[]): Promise<void> {
+  const failed = (await Promise.allSettled(sent)).find(({ status }) => status === 'rejected');
+  if (failed?.status === 'rejected') throw failed.reason;
 }
 
 function basketsOf(lines: readonly WrittenLine[]): string[] {
