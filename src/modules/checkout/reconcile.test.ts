@@ -1,0 +1,166 @@
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { journalEntry } from '../../../test/support/healthy-shop.ts';
+import { expectNothingLeftOver } from '../../../test/support/invariants.ts';
+import { addProduct, endedOrder, openTestShop, orderIdOf, Shopper, type TestShop } from '../../../test/support/shop.ts';
+import { newId } from '../../shared/ids.ts';
+import type { PaymentGateway } from '../payments/payments.service.ts';
+import { type Discrepancy, reconcile } from './reconcile.ts';
+
+const hourMs = 3_600_000;
+const total = 1_000;
+
+let shop: TestShop;
+
+beforeEach(async () => {
+  shop = await openTestShop();
+});
+afterEach(() => shop.close());
+
+/** What the last hour differs in, the newest payments included. */
+async function compareBooks(changes: Partial<PaymentGateway> = {}): Promise<readonly Discrepancy[]> {
+  const { database, gateway } = shop.resources;
+  const [since, until] = [new Date(Date.now() - hourMs), new Date(Date.now() + hourMs)];
+  return (await reconcile({ database, gateway: { ...gateway, ...changes } }, since, until)).discrepancies;
+}
+
+async function accepted(paymentToken = 'tok_success'): Promise<{ shopper: Shopper; id: string }> {
+  const product = await addProduct(shop, { priceCents: total });
+  const shopper = new Shopper(shop.app);
+  await shopper.put(product, 1);
+  return { shopper, id: orderIdOf(await shopper.checkout('v2', { payment_token: paymentToken })) };
+}
+
+async function ended(paymentToken?: string): Promise<string> {
+  const { shopper, id } = await accepted(paymentToken);
+  await endedOrder(shopper, id);
+  return id;
+}
+
+/** A failed order whose authorization the gateway has approved all the same. */
+async function failedButAuthorized(): Promise<string> {
+  const id = await ended('tok_fail');
+  await shop.query('UPDATE simulated_gateway.journal SET approved = true WHERE key = $1', [`${id}:1:authorize`]);
+  return id;
+}
+
+/** A shop whose worker leaves orders alone. */
+async function reopenWithoutWorker(): Promise<void> {
+  await shop.close();
+  shop = await openTestShop({ ROLE: 'web' });
+}
+
+async function entriesOf(id: string): Promise<string[]> {
+  const rows = await shop.query<{ operation: string }>(
+    'SELECT operation FROM simulated_gateway.journal WHERE starts_with(key, $1) ORDER BY operation',
+    [id],
+  );
+  return rows.map((row) => row.operation);
+}
+
+it('finds nothing where all orders have ended as they were paid', async () => {
+  for (const token of ['tok_success', 'tok_fail', 'tok_capture_refused']) await ended(token);
+  expect(await compareBooks()).toEqual([]);
+});
+
+it('refunds what was captured for a failed order, once', async () => {
+  const id = await failedButAuthorized();
+  await shop.query(journalEntry(id, 1, 'capture', { amount: total }));
+  const key = `${id}:1:authorize`;
+  expect(await compareBooks()).toEqual([
+    { key, problem: 'Captured for an order that is failed: refunded', acted: true },
+  ]);
+  expect(await compareBooks()).toEqual([]);
+  expect(await entriesOf(id)).toEqual(['authorize', 'capture', 'refund']);
+  expect(await shop.query('SELECT attempt, state, amount FROM payment_attempts WHERE order_id = $1', [id])).toEqual([
+    { attempt: 1, state: 'refunded', amount: total },
+  ]);
+  await expectNothingLeftOver(shop.url);
+});
+
+it('voids an authorization that is left of a failed order', async () => {
+  const id = await failedButAuthorized();
+  const key = `${id}:1:authorize`;
+  expect(await compareBooks()).toEqual([
+    { key, problem: 'Authorized for an order that is failed: voided', acted: true },
+  ]);
+  expect(await compareBooks()).toEqual([]);
+  expect(await entriesOf(id)).toEqual(['authorize', 'void']);
+  await expectNothingLeftOver(shop.url);
+});
+
+it('tells of a refund that the gateway refuses', async () => {
+  const id = await failedButAuthorized();
+  await shop.query(journalEntry(id, 1, 'capture', { amount: total }));
+  const refund = async () => ({ outcome: 'refused', message: 'Too late' }) as const;
+  const problem = 'Captured for an order that is failed, and not refunded: Too late';
+  expect(await compareBooks({ refund })).toEqual([{ key: `${id}:1:authorize`, problem, acted: false }]);
+});
+
+it('tells of another amount than the order has, and does nothing about it', async () => {
+  const id = await ended();
+  await shop.query('UPDATE simulated_gateway.journal SET amount = 999 WHERE starts_with(key, $1)', [id]);
+  const problem = 'The gateway has 999 USD, the order 1000 USD';
+  expect(await compareBooks()).toEqual([{ key: `${id}:1:authorize`, problem, acted: false }]);
+  expect(await entriesOf(id)).toEqual(['authorize', 'capture']);
+});
+
+it('tells of a payment in our books that is not in the gateway’s', async () => {
+  const id = await ended();
+  await shop.query('DELETE FROM simulated_gateway.journal WHERE starts_with(key, $1)', [id]);
+  const problem = 'Paid in our books, and not captured in the gateway’s';
+  expect(await compareBooks()).toEqual([{ key: `${id}:1:capture`, problem, acted: false }]);
+});
+
+it('tells of a sold order whose money is only set aside', async () => {
+  const id = await ended();
+  await shop.query('DELETE FROM simulated_gateway.journal WHERE key = $1', [`${id}:1:capture`]);
+  expect((await compareBooks()).map(({ key, acted }) => ({ key, acted }))).toEqual([
+    { key: `${id}:1:authorize`, acted: false },
+    { key: `${id}:1:capture`, acted: false },
+  ]);
+});
+
+it('tells of a payment of an order that does not exist', async () => {
+  const stranger = newId();
+  await shop.query(journalEntry(stranger, 1, 'authorize', { amount: total }));
+  const problem = 'The gateway has a payment of an order that does not exist';
+  expect(await compareBooks()).toEqual([{ key: `${stranger}:1:authorize`, problem, acted: false }]);
+});
+
+it('leaves open orders alone, however far their payment has come', async () => {
+  await reopenWithoutWorker();
+  const pending = (await accepted()).id;
+  await shop.query(journalEntry(pending, 1, 'authorize', { amount: total }));
+  const captured = (await accepted()).id;
+  await shop.query(journalEntry(captured, 1, 'authorize', { amount: total }));
+  await shop.query(journalEntry(captured, 1, 'capture', { amount: total }));
+  const onRecord = (await accepted()).id;
+  await shop.query(journalEntry(onRecord, 1, 'authorize', { amount: total }));
+  await shop.query(`UPDATE order_states SET state = 'authorized' WHERE order_id = $1`, [onRecord]);
+  await shop.query(
+    `INSERT INTO payment_attempts (order_id, attempt, state, amount) VALUES ($1, 1, 'authorized', 1000)`,
+    [onRecord],
+  );
+  expect(await compareBooks()).toEqual([]);
+  expect(await entriesOf(pending)).toEqual(['authorize']);
+  expect(await entriesOf(captured)).toEqual(['authorize', 'capture']);
+  expect(await entriesOf(onRecord)).toEqual(['authorize']);
+});
+
+it('does not tell of what came to its end between the two books', async () => {
+  const [sold, voided] = [await ended(), await ended('tok_capture_refused')];
+  const beforeTheEnd = [sold, voided].map((id) => ({
+    key: `${id}:1:authorize`,
+    amount: total,
+    currency: 'USD',
+    state: 'authorized' as const,
+  }));
+  expect(await compareBooks({ listAuthorizations: async () => beforeTheEnd })).toEqual([]);
+});
+
+it('goes through books longer than a page', async () => {
+  const strangers = Array.from({ length: 501 }, () => newId());
+  for (const stranger of strangers) await shop.query(journalEntry(stranger, 1, 'authorize', { amount: total }));
+  const found = await compareBooks();
+  expect(found.map(({ key }) => key)).toEqual(strangers.map((id) => `${id}:1:authorize`).sort());
+});
