@@ -28,6 +28,9 @@ const deadlineMs = 20_000;
 /** A checkout of V1, once accepted, waits 25 s more for its outcome, and tells it so. */
 const deadlineWithOutcomeMs = deadlineMs + 25_000;
 const outcomes = [201, 402, 504];
+/** Of a read on a connection that exists: 7 s for its answer; then a margin. */
+const readMs = 9_000;
+const catalogue = '/api/v2/products';
 const heldMs = 6_000;
 /** 3 s for a connection, 1 s for the lock; then a margin. */
 const boundedWaitMs = 8_000;
@@ -44,14 +47,19 @@ describe(`connections to the database (FAULT_SEED=${seed})`, () => {
         const products = await plentyFor(stage);
         const shop = await stage.start('all', proxy.url);
         const stopShopping = startShopping({ shops: [shop], products, count: 24, random, records });
-        for (const { hole, forMs, ready } of holesOf(random)) {
+        for (const { hole, forMs, ready, page } of holesOf(random)) {
           await untilMore(records, between(random, 50, 200));
+          expect((await probe(shop, catalogue)).status).toBe(200);
           proxy.swallow(hole);
+          const reading = probe(shop, catalogue);
           for (const endMs = performance.now() + forMs; performance.now() < endMs; ) {
             await expectProbes(shop, ready);
             await sleep(between(random, 50, 400));
           }
           proxy.heal();
+          const read = await reading;
+          expect(page).toContain(read.status);
+          expect(read.tookMs).toBeLessThan(readMs);
           await untilServed(shop, oneOf(random, products), records);
         }
         await untilMore(records, 100);
@@ -101,8 +109,8 @@ describe(`connections to the database (FAULT_SEED=${seed})`, () => {
   );
 });
 
-/** `ready` is what the readiness probe may say meanwhile. */
-type Swallowing = Readonly<{ hole: Hole; forMs: number; ready: readonly number[] }>;
+/** `ready` is what the readiness probe may say meanwhile, `page` the answer to a request at its start. */
+type Swallowing = Readonly<{ hole: Hole; forMs: number; ready: readonly number[]; page: readonly number[] }>;
 
 /** All of it, longer than an answer is waited for; then one direction of some connections, old and new. */
 function holesOf(random: Random): Swallowing[] {
@@ -115,8 +123,8 @@ function holesOf(random: Random): Swallowing[] {
     return verdict;
   };
   return [
-    { hole: {}, forMs: between(random, 8_000, 9_000), ready: [503] },
-    { hole: { directions, swallows }, forMs: between(random, 3_000, 6_000), ready: [200, 503] },
+    { hole: {}, forMs: between(random, readMs, readMs + 1_000), ready: [503], page: [503] },
+    { hole: { directions, swallows }, forMs: between(random, 3_000, 6_000), ready: [200, 503], page: [200, 503] },
   ];
 }
 

@@ -21,8 +21,8 @@ import { between, oneOf, type Random, randomOf, seed } from './support/seed.ts';
 const testTimeoutMs = 90_000;
 const awayMs = 10_000;
 const terminatingMs = 10_000;
-/** Of the log, in one outage. Everything that polls fails some hundred times in it. */
-const mostLines = 60;
+/** Of the log, in one outage. All that polls fails about a hundred times in it. */
+const mostLines = 30;
 /** Connections for reading. */
 const readerPlaces = 8;
 
