@@ -16,7 +16,23 @@ const authorized = order(orders.authorized);
 const captured = order(orders.captured);
 const stranger = '018f0000-0000-7000-8f00-00000000000f';
 
+const idempotencyKey = (inBasket: number, key: string, ofOrder: string): string =>
+  `INSERT INTO idempotency_keys (basket_id, operation, key, request_digest, order_id)
+     VALUES ('${basket(inBasket)}', 'checkout', '${key}', '', '${ofOrder}');`;
+
 const breakages: readonly Breakage[] = [
+  {
+    invariant: 'one_order_per_key',
+    how: 'an order that two keys name',
+    by: idempotencyKey(orders.pending, 'a', pending) + idempotencyKey(orders.pending, 'b', pending),
+    example: pending,
+  },
+  {
+    invariant: 'one_order_per_key',
+    how: "a key that names another basket's order",
+    by: idempotencyKey(orders.pending, 'a', failed),
+    example: failed,
+  },
   {
     invariant: 'refunds_in_gateway_book',
     how: 'a refund that the gateway knows nothing of',

@@ -22,6 +22,7 @@ WITH invariants (position, name, kind, description) AS (VALUES
   (50, 'events_once', 'invariant', 'an ended order has one event of each kind that applies (orders of the last 30 days)'),
   (51, 'events_fit_state', 'invariant', 'no event contradicts its order''s state or basket'),
   (52, 'streams_gapless', 'invariant', 'the events of a basket are numbered without a gap up to its last offset'),
+  (55, 'one_order_per_key', 'invariant', 'an order that an idempotency key names is of the key''s basket, and named by no other'),
   (60, 'payments_in_gateway_book', 'invariant', 'each captured payment is a capture of that amount in the gateway''s book'),
   (61, 'gateway_captures_recorded', 'invariant', 'each capture in the gateway''s book of an ended order is its captured payment, or was refunded'),
   (62, 'gateway_charged_once', 'invariant', 'the gateway''s book has at most one capture per order'),
@@ -207,6 +208,11 @@ violations (name, id) AS (
       OR streams.last_offset <> b.last_event_offset
       OR (coalesce(streams.first_offset, b.last_event_offset + 1) > 1
           AND b.created_at > statement_timestamp() - interval '30 days')
+  UNION ALL
+  SELECT 'one_order_per_key', k.order_id::text
+    FROM idempotency_keys k LEFT JOIN orders o ON o.id = k.order_id
+   WHERE k.order_id IS NOT NULL
+   GROUP BY k.order_id HAVING count(*) > 1 OR bool_or(o.basket_id IS DISTINCT FROM k.basket_id)
   UNION ALL
   SELECT 'payments_in_gateway_book', id::text FROM ledger WHERE taken > 0 AND books_agree IS NOT TRUE
   UNION ALL
