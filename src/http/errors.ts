@@ -1,4 +1,5 @@
-import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyBaseLogger, FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { reportRarely } from '../platform/report-rarely.ts';
 import { type Refusal, type RefusalKind, Refused, Unavailable } from '../shared/refusal.ts';
 import { kindOfStatus, sendRefusal } from './problem.ts';
 
@@ -14,22 +15,31 @@ const plainWords: Partial<Record<RefusalKind, string>> = {
   timeout: 'The request took too long; its outcome is unknown',
 };
 
+/** How an error is answered. */
+export type SendError = (error: unknown, request: FastifyRequest, reply: FastifyReply) => FastifyReply;
+
 /** Answers everything that goes wrong: one place that decides what an error looks like from outside. */
-export function answerErrors(app: FastifyInstance): void {
+export function answerErrors(app: FastifyInstance, sendError: SendError): void {
   app.setErrorHandler<FastifyError>(sendError);
   app.setNotFoundHandler((request, reply) => sendRefusal(request, reply, inPlainWords('not_found')));
 }
 
-/** Answers with what `error` means to the client, and nothing of its cause. */
-export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  if (error instanceof Refused) return sendRefusal(request, reply, error.refusal);
-  if (error instanceof Unavailable) {
-    request.log.warn({ err: error, route: request.routeOptions.url }, 'unavailable');
-    return sendRefusal(request, reply.header('Retry-After', error.retryAfterSeconds), inPlainWords('unavailable'));
-  }
-  const kind = kindOfError(error);
-  if (kind === 'internal') request.log.error({ err: error, route: request.routeOptions.url }, 'request failed');
-  return sendRefusal(request, reply, inPlainWords(kind));
+/**
+ * Answers with what an error means to the client, and nothing of its cause. That something cannot be had is told in the
+ * log ever more rarely: in an outage it is so for every request.
+ */
+export function errorSender(logger: FastifyBaseLogger): SendError {
+  const tellOutage = reportRarely((err, untold) => logger.warn({ err, untold }, 'Requests are answered with 503'));
+  return (error, request, reply) => {
+    if (error instanceof Refused) return sendRefusal(request, reply, error.refusal);
+    if (error instanceof Unavailable) {
+      tellOutage(error);
+      return sendRefusal(request, reply.header('Retry-After', error.retryAfterSeconds), inPlainWords('unavailable'));
+    }
+    const kind = kindOfError(error);
+    if (kind === 'internal') request.log.error({ err: error, route: request.routeOptions.url }, 'request failed');
+    return sendRefusal(request, reply, inPlainWords(kind));
+  };
 }
 
 function kindOfError(error: unknown): RefusalKind {

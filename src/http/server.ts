@@ -2,7 +2,7 @@ import cors from '@fastify/cors';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, LogController } from 'fastify';
 import { Refused } from '../shared/refusal.ts';
 import { answerBrokenRequests } from './broken-requests.ts';
-import { answerErrors, sendError } from './errors.ts';
+import { answerErrors, errorSender } from './errors.ts';
 import { acceptJsonOnly, largestBodyBytes } from './json-body.ts';
 import { originCheck, refuseForeignWrites } from './origins.ts';
 import { refuseAmbiguousHead } from './request-head.ts';
@@ -21,6 +21,7 @@ const keepAliveTimeoutMs = 72_000;
 /** A server with this project's limits and errors, and no routes yet. */
 export function createServer(options: ServerOptions): FastifyInstance {
   const brokenRequests = answerBrokenRequests();
+  const sendError = errorSender(options.logger);
   const app: FastifyInstance = Fastify({
     loggerInstance: options.logger,
     logController: new LogController({ disableRequestLogging: true }),
@@ -46,7 +47,7 @@ export function createServer(options: ServerOptions): FastifyInstance {
   });
   brokenRequests.watch(app.server);
   acceptJsonOnly(app);
-  answerErrors(app);
+  answerErrors(app, sendError);
   app.addHook('onRequest', refuseAmbiguousHead);
   app.addHook('onRequest', refuseForeignWrites(originCheck(options.allowedOrigins)));
   app.addHook('onRequest', async (request) => refuseRepeatedParameters(request.query));
