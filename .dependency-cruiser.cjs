@@ -12,7 +12,7 @@ const LAYERS = [
 
 // Which module may call which. A new arrow is a design decision: say why in the commit.
 const ARROWS = {
-  basket: ['catalog'],
+  basket: ['catalog', 'idempotency'],
   checkout: ['basket', 'idempotency', 'inventory', 'notifications', 'orders', 'payments'],
   notifications: ['orders'],
 };
