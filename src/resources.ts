@@ -32,6 +32,9 @@ export type Resources = Readonly<{
 /** With a worker in the process outcomes are passed on at once, and the table is only the safety net. */
 const pollOutcomesMs = { all: 1_000, web: 100, worker: 1_000 };
 
+/** Two batches of checkouts, two of basket writes, and two for those who look for held rows or have waited for them. */
+const batchConnections = 6;
+
 /** A batch waits no longer than this for a row: all of its members wait with it. */
 const batchLockTimeoutMs = 200;
 
@@ -48,7 +51,7 @@ export async function openResources(config: Config, databaseUrl: string): Promis
   const open = (name: string, connections: number, more: Pick<DatabaseOptions, 'readOnly' | 'lockTimeoutMs'> = {}) =>
     openDatabase({ url: databaseUrl, name, connections, waiting: 5_000, onError, ...more });
   const database = open('engine', 12);
-  const batchDatabase = open('batches', 3, { lockTimeoutMs: batchLockTimeoutMs });
+  const batchDatabase = open('batches', batchConnections, { lockTimeoutMs: batchLockTimeoutMs });
   const workerDatabase = open('worker', 4, { lockTimeoutMs: batchLockTimeoutMs });
   const reader = open('reads', 8, { readOnly: true });
   const gateway = openGateway(config, databaseUrl, onError);

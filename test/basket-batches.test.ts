@@ -1,8 +1,11 @@
+import { type AddressInfo, connect } from 'node:net';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Baskets, getBasket, openBaskets, setQuantity } from '../src/modules/basket/basket.service.ts';
+import { coalescerStats } from '../src/platform/coalescer.ts';
 import { CommitUnknown, type Database } from '../src/platform/db.ts';
 import { Unavailable } from '../src/shared/refusal.ts';
+import { expectSoon } from './support/expect-soon.ts';
 import { addProduct, openTestShop, Shopper, type TestShop } from './support/shop.ts';
 
 /** Nobody else is to wait longer than 1 s; the rest is for a busy machine. */
@@ -220,6 +223,31 @@ describe('a batch', () => {
     for (const [index, shopper] of shoppers.entries())
       expect(await quantities(shopper)).toEqual([[product, index === 7 ? 1 : index + 1]]);
   });
+});
+
+it('a write whose client has gone before its turn came is not made', async () => {
+  const product = await addProduct(shop);
+  const shopper = await shopperWith(product);
+  await shop.app.listen({ port: 0, host: '127.0.0.1' });
+  const { port } = shop.app.server.address() as AddressInfo;
+  const aside = () => coalescerStats().find(({ name }) => name === 'basket writes, aside');
+  const goneBefore = aside()?.turnedAway.gone ?? 0;
+  await whileHeld('SELECT FROM baskets WHERE token = $1 FOR UPDATE', shopper.token, async (released) => {
+    const first = shopper.put(product, 2);
+    await expectSoon(() => aside()?.inFlight).toBe(1);
+    const body = JSON.stringify({ product: { product_id: product, quantity: 3 } });
+    const socket = connect(port, '127.0.0.1').on('error', () => undefined);
+    socket.write(
+      `POST /api/v1/shopping_basket/products HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer ${shopper.token}\r\n` +
+        `Content-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    );
+    await expectSoon(() => aside()?.waiting).toBe(1);
+    socket.destroy();
+    await expectSoon(() => aside()?.turnedAway.gone).toBe(goneBefore + 1);
+    await released;
+    expect((await first).statusCode).toBe(201);
+  });
+  expect(await quantities(shopper)).toEqual([[product, 2]]);
 });
 
 describe('reads that leave together', () => {

@@ -1,0 +1,101 @@
+import { expect, it } from 'vitest';
+import { Unavailable } from '../shared/refusal.ts';
+import { BatchesAroundHeldRows, type HeldRows } from './batches-around-held-rows.ts';
+import type { Database, Tx } from './db.ts';
+
+type Job = Readonly<{ id: number; key: string | null; row: string }>;
+
+const job = (id: number, row: string, key: string | null = null): Job => ({ id, key, row });
+const tick = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/** Batches over rows that are held while they are in `held`; `served` lists what was served together. */
+function batches(held: Set<string>) {
+  const served: number[][] = [];
+  const timedOut = () =>
+    new Unavailable('held', { cause: Object.assign(new Error('lock timeout'), { code: '55P03' }) });
+  const waiting: Array<() => void> = [];
+  const find = (jobs: readonly Job[], rows: { has(row: string): boolean }): HeldRows<Job> =>
+    new Map(jobs.filter(({ row }) => rows.has(row)).map((found) => [found, found.row]));
+  const database = { transaction: (work) => work({} as Tx) } as Database;
+  const line = new BatchesAroundHeldRows<Job, number>({
+    name: 'jobs around rows',
+    database,
+    batchDatabase: database,
+    serve: async (_, jobs) => {
+      await tick();
+      if (jobs.some(({ row }) => held.has(row))) throw timedOut();
+      served.push(jobs.map(({ id }) => id));
+      return jobs.map(({ id }) => id);
+    },
+    keyOf: ({ key }) => key,
+    findHeld: async (_, jobs) => find(jobs, held),
+    findNamed: async (_, jobs, rows) => find(jobs, rows),
+    lockRow: (_, row) => new Promise<void>((resolve) => (held.has(row) ? waiting.push(() => resolve()) : resolve())),
+    onSplit: () => undefined,
+  });
+  const letGo = (row: string): void => {
+    held.delete(row);
+    for (const go of waiting.splice(0)) go();
+  };
+  return { line, served, letGo };
+}
+
+it('serves all but those that need a held row, and these once it is free', async () => {
+  const { line, served, letGo } = batches(new Set(['a']));
+  const answers = [job(1, 'a'), job(2, 'b'), job(3, 'a'), job(4, 'b')].map((one) => line.submit(one));
+  expect(await Promise.all([answers[1], answers[3]])).toEqual([2, 4]);
+  const late = line.submit(job(5, 'a'));
+  await tick();
+  expect(served.flat()).toEqual([2, 4]);
+  letGo('a');
+  expect(await Promise.all([...answers, late])).toEqual([1, 2, 3, 4, 5]);
+});
+
+it('keeps later requests of a key behind the one that waits, whatever rows they need', async () => {
+  const { line, served, letGo } = batches(new Set(['a']));
+  const first = line.submit(job(1, 'a', 'key'));
+  const others = [job(2, 'b', 'key'), job(3, 'b', 'other')].map((one) => line.submit(one));
+  await others[1];
+  expect(served.flat()).toEqual([3]);
+  letGo('a');
+  await Promise.all([first, ...others]);
+  expect(served.flat()).toEqual([3, 1, 2]);
+});
+
+it('turns away who has waited for one row and then needs another that is held', async () => {
+  const held = new Set(['a']);
+  const { line, letGo } = batches(held);
+  const moving = { id: 1, key: null, row: 'a' };
+  const refused = expect(line.submit(moving)).rejects.toThrow(Unavailable);
+  const waiting = line.submit(job(2, 'a'));
+  for (let turns = 0; turns < 5; turns++) await tick();
+  held.add('b');
+  moving.row = 'b';
+  letGo('a');
+  await refused;
+  expect(await waiting).toBe(2);
+});
+
+it('leaves out who has gone while set aside', async () => {
+  const { line, served, letGo } = batches(new Set(['a']));
+  const client = { aborted: false, reason: new Error('gone') };
+  const first = line.submit(job(1, 'a', 'key'));
+  const gone = expect(line.submit(job(2, 'a', 'key'), client)).rejects.toThrow('gone');
+  for (let turns = 0; turns < 5; turns++) await tick();
+  client.aborted = true;
+  letGo('a');
+  await first;
+  await gone;
+  expect(served.flat()).toEqual([1]);
+});
+
+it('forgets a row once nobody waits for it any more', async () => {
+  const { line, served, letGo } = batches(new Set(['a']));
+  const waiting = line.submit(job(1, 'a'));
+  await tick();
+  letGo('a');
+  await waiting;
+  await tick();
+  await Promise.all([job(2, 'b'), job(3, 'a'), job(4, 'b')].map((one) => line.submit(one)));
+  expect(served.flat()).toEqual([1, 2, 3, 4]);
+});
