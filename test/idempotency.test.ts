@@ -1,11 +1,10 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { LightMyRequestResponse as Response } from 'fastify';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { purgeExpiredKeys } from '../src/modules/idempotency/idempotency.service.ts';
 import { newId } from '../src/shared/ids.ts';
 import { expectNothingLeftOver } from './support/invariants.ts';
 import { allEnded, charges, soldUnits, stockOf } from './support/ledger.ts';
-import { onServer } from './support/postgres.ts';
+import { heldBasket, releaseTogether } from './support/race.ts';
 import {
   addProduct,
   checkoutBody,
@@ -20,7 +19,7 @@ type Version = 'v1' | 'v2';
 
 const usedBefore = 'Idempotency-Key was used before with another request';
 const underWay = 'A request with this Idempotency-Key is being processed';
-const twins = 50;
+const twinCount = 50;
 const strategies = ['batched', 'atomic', 'pessimistic'];
 
 let shop: TestShop;
@@ -49,6 +48,24 @@ function checkout(shopper: Shopper, version: Version, key: string, changes: obje
     headers: { 'idempotency-key': key },
     payload: checkoutBody({ ...changes }),
   });
+}
+
+function put(shopper: Shopper, productId: string, quantity: number, key: string, version = 'v1'): Promise<Response> {
+  return shopper.request({
+    method: 'POST',
+    url: `/api/${version}/shopping_basket/products`,
+    headers: { 'idempotency-key': key },
+    payload: { product: { product_id: productId, quantity } },
+  });
+}
+
+async function receive(product: string, units: number): Promise<void> {
+  await shop.query(
+    `WITH moved AS (INSERT INTO stock_movements (product_id, delta, kind, who, why)
+       VALUES ($1, $2::integer, 'received', 'test', 'test'))
+     UPDATE stock SET sellable = sellable + $2::integer WHERE product_id = $1`,
+    [product, units],
+  );
 }
 
 function messagesOf(response: Response): string[] {
@@ -91,9 +108,9 @@ describe.each(strategies)('a checkout with an Idempotency-Key (%s)', (strategy) 
   it.each(['v1', 'v2'] as const)('that is sent %s many times at once is carried out once', async (version) => {
     const product = await addProduct(shop, { stock: 100 });
     const shopper = await shopperWith(product, 2);
-    const responses = await Promise.all(Array.from({ length: twins }, () => checkout(shopper, version, 'one')));
+    const responses = await Promise.all(Array.from({ length: twinCount }, () => checkout(shopper, version, 'one')));
     const answers = answered(responses);
-    if (version === 'v1') expect(answers).toHaveLength(twins);
+    if (version === 'v1') expect(answers).toHaveLength(twinCount);
     expect(new Set(answers.map((answer) => answer.statusCode))).toEqual(new Set([version === 'v1' ? 201 : 202]));
     expect(new Set(answers.map((answer) => answer.body)).size).toBe(1);
     expect(new Set(answers.map((answer) => answer.headers.location)).size).toBe(1);
@@ -180,12 +197,7 @@ describe.each(strategies)('a checkout with an Idempotency-Key (%s)', (strategy) 
     expect((await checkout(shopper, 'v2', 'short')).statusCode).toBe(422);
     expect((await checkout(shopper, 'v2', 'changed', { expected_total: 7 })).statusCode).toBe(409);
     expect(await keysOf(shopper)).toEqual([]);
-    await shop.query(
-      `WITH moved AS (INSERT INTO stock_movements (product_id, delta, kind, who, why)
-         VALUES ($1, 5, 'received', 'test', 'test'))
-       UPDATE stock SET sellable = sellable + 5 WHERE product_id = $1`,
-      [product],
-    );
+    await receive(product, 5);
     const later = await checkout(shopper, 'v2', 'short');
     expect([later.statusCode, isReplay(later)]).toEqual([202, false]);
     expect(await keysOf(shopper)).toEqual(['short']);
@@ -313,26 +325,126 @@ describe('an Idempotency-Key', () => {
   leavesNothingOver();
 });
 
+describe('a write to a basket with an Idempotency-Key', () => {
+  beforeAll(() => open('batched'));
+  afterAll(close);
+
+  it.each(['v1', 'v2'] as const)('that is sent %s many times at once is done once', async (version) => {
+    const product = await addProduct(shop, { stock: 100 });
+    const shopper = await shopperWith(product);
+    const responses = await Promise.all(
+      Array.from({ length: twinCount }, () => put(shopper, product, 5, 'key', version)),
+    );
+    const answers = answered(responses);
+    expect(new Set(answers.map((answer) => answer.statusCode))).toEqual(new Set([201]));
+    expect(new Set(answers.map((answer) => answer.body)).size).toBe(1);
+    expect(answers.filter((answer) => !isReplay(answer))).toHaveLength(1);
+  });
+
+  it('is answered as it was then, and does not undo what came after', async () => {
+    const [product, other] = [await addProduct(shop), await addProduct(shop)];
+    const shopper = await shopperWith(product);
+    const first = await put(shopper, product, 5, 'key');
+    await shopper.put(product, 2);
+    await shopper.put(other, 1);
+    await shop.query('UPDATE products SET price_cents = 77 WHERE id = $1', [product]);
+    const again = await put(shopper, product, 5, '"key"');
+    expect([again.statusCode, again.body, isReplay(again)]).toEqual([201, first.body, true]);
+    expect((await shopper.basket()).json().products).toMatchObject([
+      { id: product, quantity: 2 },
+      { id: other, quantity: 1 },
+    ]);
+  });
+
+  it('and another body is refused, and changes nothing', async () => {
+    const [product, other] = [await addProduct(shop), await addProduct(shop)];
+    const shopper = await shopperWith(product);
+    await put(shopper, product, 5, 'key');
+    for (const response of [await put(shopper, product, 6, 'key'), await put(shopper, other, 5, 'key')])
+      expect([response.statusCode, messagesOf(response)]).toEqual([422, [usedBefore]]);
+    expect((await shopper.basket()).json().products).toMatchObject([{ id: product, quantity: 5 }]);
+  });
+
+  it('that was refused is not remembered: the same later may succeed', async () => {
+    const product = await addProduct(shop, { stock: 3 });
+    const shopper = await shopperWith(product);
+    expect((await put(shopper, product, 4, 'key')).statusCode).toBe(422);
+    expect((await put(shopper, newId(), 4, 'unknown')).statusCode).toBe(404);
+    expect(await keysOf(shopper)).toEqual([]);
+    await receive(product, 5);
+    const later = await put(shopper, product, 4, 'key');
+    expect([later.statusCode, isReplay(later)]).toEqual([201, false]);
+  });
+
+  it('may have the key of a checkout, or of a write to another basket or by the other version', async () => {
+    const product = await addProduct(shop);
+    const [one, other] = [await shopperWith(product), await shopperWith(product)];
+    await checkout(one, 'v1', 'key');
+    const answers = [
+      await put(one, product, 2, 'key'),
+      await put(one, product, 3, 'key', 'v2'),
+      await put(other, product, 4, 'key'),
+    ];
+    expect(answers.map((answer) => [answer.statusCode, answer.json().products[0].quantity, isReplay(answer)])).toEqual([
+      [201, 2, false],
+      [201, 3, false],
+      [201, 4, false],
+    ]);
+  });
+
+  it('may use it for something else after 24 hours', async () => {
+    const product = await addProduct(shop);
+    const shopper = await shopperWith(product);
+    await put(shopper, product, 2, 'key');
+    await ageKeys(shopper, '24:01');
+    const other = await put(shopper, product, 3, 'key');
+    expect([other.statusCode, isReplay(other)]).toEqual([201, false]);
+    expect(isReplay(await put(shopper, product, 3, 'key'))).toBe(true);
+  });
+
+  it('makes a basket each time where none is known', async () => {
+    const product = await addProduct(shop);
+    const tokens = new Set<unknown>();
+    for (const token of [null, null, newId()]) {
+      const nobody = new Shopper(shop.app);
+      nobody.token = token;
+      const response = await put(nobody, product, 2, 'key');
+      expect([response.statusCode, isReplay(response)]).toEqual([201, false]);
+      tokens.add(response.headers['shopping-basket-id']);
+      expect(await keysOf(nobody)).toEqual([]);
+    }
+    expect(tokens.size).toBe(3);
+  });
+
+  it('is refused with a key that is none, and the basket stays as it was', async () => {
+    const product = await addProduct(shop);
+    const shopper = await shopperWith(product);
+    const before = (await shopper.basket()).body;
+    for (const version of ['v1', 'v2'] as const)
+      expect((await put(shopper, product, -1, '', version)).statusCode).toBe(400);
+    expect((await shopper.basket()).body).toBe(before);
+  });
+
+  leavesNothingOver();
+});
+
 describe('while a request with an Idempotency-Key is under way', () => {
   beforeAll(() => open('batched'));
   afterAll(close);
 
-  it('its twin is told to come again, and is answered then', async () => {
+  const requests = {
+    checkout: (shopper: Shopper, _: string) => checkout(shopper, 'v2', 'key'),
+    'write to the basket': (shopper: Shopper, product: string) => put(shopper, product, 3, 'key'),
+  };
+  it.each(Object.entries(requests))('its twin is told to come again, and is answered then: %s', async (_, send) => {
     const product = await addProduct(shop);
     const shopper = await shopperWith(product);
-    const first = await onServer(shop.url, async (holder) => {
-      await holder.query('BEGIN');
-      await holder.query('SELECT FROM baskets WHERE token = $1 FOR UPDATE', [shopper.token]);
-      const going = checkout(shopper, 'v2', 'key');
-      await sleep(0);
-      const twin = await checkout(shopper, 'v2', 'key');
-      expect([twin.statusCode, messagesOf(twin), twin.headers['retry-after']]).toEqual([409, [underWay], '1']);
-      await holder.query('COMMIT');
-      return going;
-    });
-    expect(first.statusCode).toBe(202);
-    const again = await checkout(shopper, 'v2', 'key');
-    expect([again.statusCode, again.headers.location, isReplay(again)]).toEqual([202, first.headers.location, true]);
+    const held = heldBasket(shopper.token);
+    const twins = Array.from({ length: 2 }, () => () => send(shopper, product));
+    const [first, twin] = (await releaseTogether(shop.url, held, 1, twins)) as [Response, Response];
+    expect([twin.statusCode, messagesOf(twin), twin.headers['retry-after']]).toEqual([409, [underWay], '1']);
+    const again = await send(shopper, product);
+    expect([again.body, isReplay(again)]).toEqual([first.body, true]);
   });
 
   it('a V1 checkout waits with the first for the outcome', async () => {
