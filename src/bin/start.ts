@@ -5,7 +5,8 @@ import { openResources, type Resources } from '../resources.ts';
 import { startWorker } from '../worker.ts';
 import { banner } from './banner.ts';
 import { withDatabase } from './database.ts';
-import { checkPort } from './port.ts';
+import { serveMetrics } from './metrics.ts';
+import { checkPorts } from './port.ts';
 import { seedWithProgress } from './seed.ts';
 import { serve } from './serve.ts';
 import { listenForStop } from './signals.ts';
@@ -14,17 +15,28 @@ import { endOnTheUnexpected } from './unexpected.ts';
 /** Opens the shop, and closes it again in reverse when the process is told to stop (SIGINT, SIGTERM). */
 export async function start(config: Config): Promise<void> {
   const stop = listenForStop();
-  if (config.ROLE !== 'worker') await checkPort(config);
+  await checkPorts(config);
   await withDatabase(config, async ({ url, directUrl }) => {
     const resources = await openResources(config, url);
     endOnTheUnexpected(resources.logger);
     try {
       await fillEmptyCatalog(config, directUrl, stop);
-      if (!stop.aborted) await run(resources, stop);
+      if (!stop.aborted) await runMeasured(resources, stop);
     } finally {
       await resources.close();
     }
   });
+}
+
+/** The metrics are there before the first request and after the last. */
+async function runMeasured(resources: Resources, stop: AbortSignal): Promise<void> {
+  const metrics = await serveMetrics(resources);
+  if (metrics) console.log(`Metrics at ${metrics.address}`);
+  try {
+    await run(resources, stop);
+  } finally {
+    await metrics?.close();
+  }
 }
 
 async function run(resources: Resources, stop: AbortSignal): Promise<void> {

@@ -37,6 +37,7 @@ describe('a configuration', () => {
     const set = {
       PORT: '0',
       HOST: '0.0.0.0',
+      METRICS_PORT: '9464',
       DATABASE_URL: 'postgres://shop@db.internal:5432/shop',
       DATABASE_DIRECT_URL: 'postgresql://shop@db.internal/shop',
       DATA_DIR: '/var/lib/shop',
@@ -57,6 +58,7 @@ describe('a configuration', () => {
     expect(readConfig({ ...set, PATH: '/bin' })).toEqual({
       ...set,
       PORT: 0,
+      METRICS_PORT: 9464,
       SIMULATED_GATEWAY_LATENCY_MS: 250,
       SIMULATED_GATEWAY_SEED: 7,
       HOLD_TTL_S: 30,
@@ -72,6 +74,7 @@ describe('a configuration', () => {
   it('reports every fault at once, each with its variable and what it may be', () => {
     const faults = faultsOf({
       PORT: '65536',
+      METRICS_PORT: '-1',
       DATABASE_URL: 'mysql://shop/',
       ROLE: 'boss',
       PAYMENT_GATEWAY: 'mattress',
@@ -87,6 +90,7 @@ describe('a configuration', () => {
     });
     expect(faults).toEqual([
       'PORT="65536": must be a whole number from 0 to 65535',
+      'METRICS_PORT="-1": must be a whole number from 0 to 65535',
       'DATABASE_URL=(hidden): must be a postgres:// address',
       'ROLE="boss": must be one of all, web, worker',
       'PAYMENT_GATEWAY="mattress": must be one of simulated',
@@ -109,6 +113,13 @@ describe('a configuration', () => {
       expect(faultsOf({ PORT: port })).toHaveLength(1);
     },
   );
+
+  it('keeps the metrics off the port of the shop, unless each takes any free one', () => {
+    expect(faultsOf({ PORT: '3000', METRICS_PORT: '3000' })).toEqual([
+      'METRICS_PORT=3000: must be another port than PORT',
+    ]);
+    expect(faultsOf({ PORT: '0', METRICS_PORT: '0' })).toEqual([]);
+  });
 
   it('never shows a secret in what it reports', () => {
     const error = new InvalidConfig(

@@ -17,6 +17,14 @@ export const configSchema = Type.Object({
     default: '127.0.0.1',
     description: 'Address to listen on. `0.0.0.0` for all, as in a container.',
   }),
+  METRICS_PORT: Type.Optional(
+    Type.Integer({
+      minimum: 0,
+      maximum: 65_535,
+      description:
+        'TCP port of `GET /metrics`, for Prometheus, in every role; 0 takes any free one. Unset: none are served. See [metrics](metrics.md).',
+    }),
+  ),
   DATABASE_URL: Type.Optional(
     Type.String({
       pattern: databaseAddress,
@@ -128,6 +136,8 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   for (const origin of originsOf(String(values.ALLOWED_ORIGINS ?? ''))) {
     if (!isOrigin(origin)) faults.push(`ALLOWED_ORIGINS: ${origin} is not an origin such as https://shop.example`);
   }
+  if (values.METRICS_PORT && values.METRICS_PORT === values.PORT)
+    faults.push(`METRICS_PORT=${values.PORT}: must be another port than PORT`);
   for (const fault of readFaultRates(String(values.SIMULATED_GATEWAY_FAULTS ?? '')).faults)
     faults.push(`SIMULATED_GATEWAY_FAULTS: ${fault}`);
   if (faults.length > 0) throw new InvalidConfig(faults);

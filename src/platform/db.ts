@@ -3,6 +3,7 @@ import { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { Unavailable } from '../shared/refusal.ts';
+import { countPool } from './pools.ts';
 
 /** A statement that the server prepares once per connection under its name. Make them with {@link sql}. */
 export type Statement = Readonly<{ name: string; text: string }>;
@@ -103,6 +104,7 @@ export function openDatabase(options: DatabaseOptions): Database {
   // A client may die between two statements, or before the pool has handed it out: its error event must not take the
   // process with it. Whoever uses it next learns of it.
   pool.on('connect', (client) => void client.on('error', () => undefined));
+  const forget = countPool(pool, options.name);
   pool.on('error', (error) => {
     // The pool hangs the whole client on it, the key included with which its statements can be cancelled.
     Reflect.deleteProperty(error, 'client');
@@ -114,6 +116,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     query: (statement, values = []) => withClient(pool, options, (client) => run(client, statement, values)),
     transaction: (work) => repeated(() => withClient(pool, options, (client) => inTransaction(client, work))),
     close: async () => {
+      forget();
       await pool.end();
       await closeSockets(sockets);
     },

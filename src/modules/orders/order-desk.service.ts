@@ -17,7 +17,7 @@ import {
   readPageLines,
 } from './order-desk.sql.ts';
 
-export type { AttemptRow, ListedOrder, OpenOrderCounts, OrderFilter } from './order-desk.sql.ts';
+export type { ListedOrder, OpenOrderCounts, OrderFilter } from './order-desk.sql.ts';
 
 /** All that an operator may have to know of an order, with its lines, attempts to pay and events. */
 export type OrderPage = Readonly<
