@@ -141,7 +141,8 @@ export class Coalescer<Request, Answer> {
     const behind = key === null ? undefined : this.#behind.get(key);
     if (behind && behind.length >= limits.waitingPerKey) return this.#refuse(true);
     return new Promise((resolve, reject) => {
-      const [place, arrivedAtMs] = [this.#places++, performance.now()];
+      const place = this.#places++;
+      const arrivedAtMs = performance.now();
       const member = { request, key, place, arrivedAtMs, departure, resolve, reject, hasLeft: false };
       this.#countWaiting(1);
       this.#queue(member);

@@ -16,9 +16,10 @@ export class HistogramCounter {
   }
 
   observe(value: number): void {
+    const bounds = this.#bounds;
     let place = 0;
-    while (place < this.#bounds.length && value > Number(this.#bounds[place])) place++;
-    this.#counts[place] = Number(this.#counts[place]) + 1;
+    while (place < bounds.length && value > (bounds[place] as number)) place++;
+    (this.#counts[place] as number)++;
     this.#sum += value;
   }
 
