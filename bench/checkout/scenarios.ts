@@ -27,7 +27,7 @@ async function compareAcceptance(bench: Bench): Promise<Figure[]> {
   const onePerSize: { connections: number; rate: number }[] = [];
   for (const connections of poolSizes) {
     // More callers than connections would only wait for one: it is at its best like this.
-    const sizes = { connections, callers: 2 * connections, orders: 1_500 };
+    const sizes = { connections, callers: 2 * connections, orders: 1_000 };
     onePerSize.push({ connections, rate: await accept(bench, { strategy: 'pessimistic', ...sizes, shelf }) });
   }
   const best = onePerSize.toSorted((a, b) => b.rate - a.rate)[0] ?? { connections: 0, rate: Number.NaN };
@@ -55,7 +55,7 @@ function accept(bench: Bench, { strategy, connections, callers, orders, shelf }:
     const about = { shelf, callers, works: false };
     await callDirectly(bench, direct, { ...about, name: 'warm-up', orders: scaled(bench, orders / 5) });
     const name = `accept, ${strategy}, ${connections} connections`;
-    const rates = await repeated(bench, 3, () =>
+    const rates = await repeated(bench, 2, () =>
       callDirectly(bench, direct, { ...about, name, orders: scaled(bench, orders) }),
     );
     return median(rates.map((rate) => rate.accepted));
