@@ -27,7 +27,7 @@ export type StockFigures = Readonly<{
 }>;
 
 /** In units: what the import of a file may set. */
-export const mostStock = 1_000_000_000;
+const mostStock = 1_000_000_000;
 
 /**
  * Changes what can be sold of the product that has `sku`, archived or not, and books the difference in the same commit.
