@@ -5,6 +5,7 @@ import { connect, identifierOf } from './support/cable-client.ts';
 import { startCableServer } from './support/cable-server.ts';
 import { type Ended, runCommand, startCommand } from './support/command.ts';
 import { eventually } from './support/eventually.ts';
+import { journalEntry } from './support/healthy-shop.ts';
 import { expectNothingLeftOver } from './support/invariants.ts';
 import { charges, stockOf } from './support/ledger.ts';
 import { onServer } from './support/postgres.ts';
@@ -98,6 +99,16 @@ describe('order, in a shop that sells', () => {
       expect(shown.stdout).toMatch(new RegExp(`^ *${line}$`, 'm'));
     for (const name of [made.number, made.number.toLowerCase().replace('-', '')])
       expect(await run('order', 'show', name)).toEqual(shown);
+  });
+
+  test('show tells what the shop knows where the gateway does not answer', async () => {
+    const made = await makeEnded();
+    const faults = { SIMULATED_GATEWAY_FAULTS: 'error=1' };
+    const { status, stdout } = await runCommand(['order', 'show', made.id], { DATABASE_URL: shop.url, ...faults });
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/^status +completed$/m);
+    for (const step of ['authorize', 'capture', 'void', 'refund'])
+      expect(stdout).toMatch(new RegExp(`^ +1 +${step} +does not answer$`, 'm'));
   });
 
   test.each(['show', 'cancel', 'retry'])('%s fails in one line without such an order', async (command) => {
@@ -342,6 +353,37 @@ describe('order cancel', () => {
   );
 });
 
+describe('reconcile', () => {
+  beforeEach(async () => {
+    shop = await openTestShop();
+  });
+
+  test('gives back what was captured for a failed order, says so, and finds nothing when it is run again', async () => {
+    await makeEnded();
+    const failed = await makeEnded('tok_fail');
+    await shop.query('UPDATE simulated_gateway.journal SET approved = true WHERE starts_with(key, $1)', [failed.id]);
+    await shop.query(journalEntry(failed.id, 1, 'capture', { amount: 1_000 }));
+    expect(await run('reconcile')).toEqual({
+      status: 0,
+      stdout: `${failed.id}:1:authorize  Captured for an order that is failed: refunded\n1 of 2 payments differed; 0 are left for people to see to.\n`,
+      stderr: '',
+    });
+    const stdout = 'The books agree: 2 payments compared.\n';
+    expect(await run('reconcile', '--hours', '1')).toEqual({ status: 0, stdout, stderr: '' });
+    await expectAllWell();
+  });
+
+  test('ends with 1 where people have to see to something', async () => {
+    const stranger = newId();
+    await shop.query(journalEntry(stranger, 1, 'authorize', { amount: 1_000 }));
+    expect(await run('reconcile')).toEqual({
+      status: 1,
+      stdout: `${stranger}:1:authorize  The gateway has a payment of an order that does not exist\n1 of 1 payments differed; 1 is left for people to see to.\n`,
+      stderr: '',
+    });
+  });
+});
+
 describe('order, in a shop without a worker', () => {
   beforeEach(async () => {
     shop = await openTestShop({ ROLE: 'web' });
@@ -399,7 +441,7 @@ async function killWhen(entry: string, made: Made): Promise<void> {
     const command = startCommand(['order', 'cancel', made.id], { DATABASE_URL: shop.url });
     await eventually(async () => (await journalOf(made)).includes(entry));
     command.process.kill('SIGKILL');
-    expect((await command.ended).status).toBeNull();
+    await command.ended;
     await holder.query('ROLLBACK');
   });
 }
