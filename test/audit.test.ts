@@ -14,6 +14,7 @@ const cancelled = order(orders.cancelled);
 const pending = order(orders.pending);
 const authorized = order(orders.authorized);
 const captured = order(orders.captured);
+const old = order(orders.old);
 const stranger = '018f0000-0000-7000-8f00-00000000000f';
 
 const idempotencyKey = (inBasket: number, key: string, ofOrder: string): string =>
@@ -21,6 +22,30 @@ const idempotencyKey = (inBasket: number, key: string, ofOrder: string): string 
      VALUES ('${basket(inBasket)}', 'checkout', '${key}', '', '${ofOrder}');`;
 
 const breakages: readonly Breakage[] = [
+  {
+    invariant: 'references_hold',
+    how: 'an order of a basket that does not exist',
+    by: `UPDATE orders SET basket_id = '${stranger}' WHERE id = '${old}'`,
+    example: old,
+  },
+  {
+    invariant: 'references_hold',
+    how: 'a line of a product that does not exist',
+    by: `UPDATE order_lines SET product_id = '${stranger}' WHERE order_id = '${completed}' AND position = 1`,
+    example: completed,
+  },
+  {
+    invariant: 'references_hold',
+    how: 'a payment of an order that does not exist',
+    by: `UPDATE payment_attempts SET order_id = '${stranger}' WHERE order_id = '${failed}'`,
+    example: stranger,
+  },
+  {
+    invariant: 'references_hold',
+    how: 'an event of an order that does not exist',
+    by: `UPDATE events SET id = '${stranger}', order_id = '${stranger}' WHERE order_id = '${failed}'`,
+    example: stranger,
+  },
   {
     invariant: 'one_order_per_key',
     how: 'an order that two keys name',

@@ -9,6 +9,7 @@ WITH invariants (position, name, kind, description) AS (VALUES
   (22, 'order_states_well_formed', 'invariant', 'ended, failed, owned and parked orders have what goes with it, the others have not'),
   (23, 'payment_tokens_erased', 'invariant', 'no ended order keeps its payment token'),
   (25, 'open_orders_payable', 'invariant', 'an open order has the payment token that it is to be paid with'),
+  (26, 'references_hold', 'invariant', 'what names an order, a basket or a product names one that exists'),
   (24, 'no_overdue_order', 'invariant', 'no order is open 60 s past its hold, those parked or waiting for the gateway apart'),
   (30, 'live_order_is_open', 'invariant', 'the live order of a basket is an open order of it'),
   (31, 'open_order_is_live', 'invariant', 'an open order is the live order of its basket'),
@@ -143,6 +144,20 @@ violations (name, id) AS (
       OR (worker_id IS NULL) <> (worker_epoch IS NULL)
       OR (parked_at IS NULL) <> (parked_reason IS NULL)
       OR state NOT IN ('pending', 'authorized', 'captured', 'completed', 'failed', 'cancelled', 'refunded')
+  UNION ALL
+  SELECT 'references_hold', child.id
+    FROM (SELECT id::text, basket_id, NULL::uuid AS order_id, NULL::uuid AS product_id FROM orders
+          UNION ALL SELECT order_id::text, NULL, order_id, product_id FROM order_lines
+          UNION ALL SELECT order_id::text, NULL, order_id, NULL FROM order_states
+          UNION ALL SELECT order_id::text, NULL, order_id, NULL FROM order_contacts
+          UNION ALL SELECT order_id::text, NULL, order_id, NULL FROM payment_attempts
+          UNION ALL SELECT id::text, basket_id, order_id, NULL FROM events) AS child
+    LEFT JOIN baskets b ON b.id = child.basket_id
+    LEFT JOIN orders o ON o.id = child.order_id
+    LEFT JOIN products p ON p.id = child.product_id
+   WHERE (child.basket_id IS NOT NULL AND b.id IS NULL)
+      OR (child.order_id IS NOT NULL AND o.id IS NULL)
+      OR (child.product_id IS NOT NULL AND p.id IS NULL)
   UNION ALL
   SELECT 'payment_tokens_erased', id::text FROM ledger WHERE NOT is_open AND has_token
   UNION ALL
