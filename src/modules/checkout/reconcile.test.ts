@@ -3,7 +3,7 @@ import { journalEntry } from '../../../test/support/healthy-shop.ts';
 import { expectNothingLeftOver } from '../../../test/support/invariants.ts';
 import { addProduct, endedOrder, openTestShop, orderIdOf, Shopper, type TestShop } from '../../../test/support/shop.ts';
 import { newId } from '../../shared/ids.ts';
-import type { PaymentGateway } from '../payments/payments.service.ts';
+import { GatewayUnanswered, type PaymentGateway } from '../payments/payments.service.ts';
 import { type Discrepancy, reconcile } from './reconcile.ts';
 
 const hourMs = 3_600_000;
@@ -92,8 +92,33 @@ it('tells of a refund that the gateway refuses', async () => {
   const id = await failedButAuthorized();
   await shop.query(journalEntry(id, 1, 'capture', { amount: total }));
   const refund = async () => ({ outcome: 'refused', message: 'Too late' }) as const;
-  const problem = 'Captured for an order that is failed, and not refunded: Too late';
+  const problem = 'Captured for an order that is failed, and not given back: Too late';
   expect(await compareBooks({ refund })).toEqual([{ key: `${id}:1:authorize`, problem, acted: false }]);
+});
+
+it('tells of what the gateway does not answer for, and goes on with the rest', async () => {
+  const [first, second] = [await failedButAuthorized(), await failedButAuthorized()].sort();
+  const silent: PaymentGateway['void'] = async (request) => {
+    if (request.authorization.key === `${first}:1:authorize`) throw new GatewayUnanswered('No answer');
+    return shop.resources.gateway.void(request);
+  };
+  const problem = 'Authorized for an order that is failed';
+  expect(await compareBooks({ void: silent })).toEqual([
+    { key: `${first}:1:authorize`, problem: `${problem}, and not given back: No answer`, acted: false },
+    { key: `${second}:1:authorize`, problem: `${problem}: voided`, acted: true },
+  ]);
+});
+
+it('refunds what was captured in the moment in which it was to be voided', async () => {
+  const id = await failedButAuthorized();
+  await shop.query(journalEntry(id, 1, 'capture', { amount: total }));
+  const beforeTheCapture = { key: `${id}:1:authorize`, amount: total, currency: 'USD', state: 'authorized' } as const;
+  expect(await compareBooks({ listAuthorizations: async () => [beforeTheCapture] })).toEqual([
+    { key: `${id}:1:authorize`, problem: 'Authorized for an order that is failed: refunded', acted: true },
+  ]);
+  expect(await entriesOf(id)).toEqual(['authorize', 'capture', 'refund']);
+  expect(await compareBooks()).toEqual([]);
+  await expectNothingLeftOver(shop.url);
 });
 
 it('tells of another amount than the order has, and does nothing about it', async () => {

@@ -1,7 +1,11 @@
 import type { Database } from '../../platform/db.ts';
 import { isUuid } from '../../shared/ids.ts';
-import type { GatewayAuthorization, PaymentGateway } from '../payments/payments.service.ts';
-import { paymentKey } from '../payments/payments.service.ts';
+import {
+  type GatewayAuthorization,
+  GatewayUnanswered,
+  type PaymentGateway,
+  paymentKey,
+} from '../payments/payments.service.ts';
 import { type BookedAttempt, readAttempts, readPaid, recordMoneyReturned } from './reconcile.sql.ts';
 
 /** Where the two books differ, or differed: `acted` says that the money was given back. */
@@ -103,29 +107,45 @@ async function wasVoidedSince(
   return record?.approved === true;
 }
 
-async function giveBack(
+/** One payment that the gateway does not answer for must not keep the others from being compared. */
+async function giveBack(desk: ReconcilerDesk, theirs: GatewayAuthorization, ours: BookedAttempt): Promise<Discrepancy> {
+  const was = theirs.state === 'captured' ? 'Captured' : 'Authorized';
+  const found = `${was} for an order that is ${ours.order_state}`;
+  try {
+    const isVoided = theirs.state === 'authorized' && (await voidAuthorization(desk, theirs, ours));
+    if (!isVoided) await refundCapture(desk, theirs, ours);
+    return { key: theirs.key, problem: `${found}: ${isVoided ? 'voided' : 'refunded'}`, acted: true };
+  } catch (error) {
+    if (!(error instanceof NotGivenBack || error instanceof GatewayUnanswered)) throw error;
+    return { key: theirs.key, problem: `${found}, and not given back: ${error.message}`, acted: false };
+  }
+}
+
+/** Thrown where the gateway refuses a refund; the message is its own. */
+class NotGivenBack extends Error {}
+
+/** False where a capture came first: then the money is to be refunded. */
+async function voidAuthorization(
   { database, gateway }: ReconcilerDesk,
-  { key: authorizationKey, amount, currency, state }: GatewayAuthorization,
-  { order_id: orderId, attempt, order_state }: BookedAttempt,
-): Promise<Discrepancy> {
-  if (state === 'authorized') {
-    const authorization = { key: authorizationKey, paymentToken: null, amount, currency };
-    await gateway.void({ key: paymentKey(orderId, attempt, 'void'), authorization });
-    await recordMoneyReturned(database, { orderId, attempt, state: 'voided', amount });
-    return { key: authorizationKey, problem: `Authorized for an order that is ${order_state}: voided`, acted: true };
-  }
-  const answer = await gateway.refund({
-    key: paymentKey(orderId, attempt, 'refund'),
-    authorizationKey,
-    amount,
-    currency,
-  });
-  if (answer.outcome === 'refused') {
-    const problem = `Captured for an order that is ${order_state}, and not refunded: ${answer.message}`;
-    return { key: authorizationKey, problem, acted: false };
-  }
+  { key, amount, currency }: GatewayAuthorization,
+  { order_id: orderId, attempt }: BookedAttempt,
+): Promise<boolean> {
+  const authorization = { key, paymentToken: null, amount, currency };
+  const answer = await gateway.void({ key: paymentKey(orderId, attempt, 'void'), authorization });
+  if (answer.outcome === 'captured') return false;
+  await recordMoneyReturned(database, { orderId, attempt, state: 'voided', amount });
+  return true;
+}
+
+async function refundCapture(
+  { database, gateway }: ReconcilerDesk,
+  { key: authorizationKey, amount, currency }: GatewayAuthorization,
+  { order_id: orderId, attempt }: BookedAttempt,
+): Promise<void> {
+  const key = paymentKey(orderId, attempt, 'refund');
+  const answer = await gateway.refund({ key, authorizationKey, amount, currency });
+  if (answer.outcome === 'refused') throw new NotGivenBack(answer.message);
   await recordMoneyReturned(database, { orderId, attempt, state: 'refunded', amount });
-  return { key: authorizationKey, problem: `Captured for an order that is ${order_state}: refunded`, acted: true };
 }
 
 async function compareOurs({ database, gateway }: ReconcilerDesk, since: Date, until: Date): Promise<Reconciliation> {
