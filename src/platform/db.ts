@@ -3,14 +3,10 @@ import { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { Unavailable } from '../shared/refusal.ts';
+import { encodeParameters, type Statement, type Value } from './parameters.ts';
 import { countPool } from './pools.ts';
 
-/** A statement that the server prepares once per connection under its name. Make them with {@link sql}. */
-export type Statement = Readonly<{ name: string; text: string }>;
-
-type Scalar = string | number | boolean | null;
-/** What may be bound to a parameter: it is turned into text before anything is sent. */
-export type Value = Scalar | readonly Scalar[];
+export type { Statement, Value } from './parameters.ts';
 
 /** Can read; what it reads may be a moment old. */
 export interface Reader {
@@ -183,11 +179,11 @@ async function inTransaction<T>(client: pg.PoolClient, work: (tx: Tx) => Promise
 }
 
 /**
- * Sends the writes and COMMIT in one pipeline. All parameters are text before the first goes out: a statement whose
+ * Sends the writes and COMMIT in one pipeline. All parameters are encoded before the first goes out: a statement whose
  * parameters could not be encoded would be left out while COMMIT, behind it, is not.
  */
 async function commit(client: pg.PoolClient, writes: ReadonlyArray<[Statement, readonly Value[]]>): Promise<void> {
-  const encoded = writes.map(([statement, values]) => ({ ...statement, values: values.map(encode) }));
+  const encoded = writes.map(([statement, values]) => ({ ...statement, values: encodeParameters(statement, values) }));
   const answers = await Promise.allSettled([...encoded.map((write) => client.query(write)), client.query('COMMIT')]);
   const failedAt = answers.findIndex((answer) => answer.status === 'rejected');
   const failure = answers[failedAt];
@@ -215,7 +211,7 @@ function wasNeverSent(error: unknown): boolean {
 }
 
 async function run<Row>(client: pg.PoolClient, statement: Statement, values: readonly Value[]): Promise<Row[]> {
-  const result = await client.query({ ...statement, values: values.map(encode) });
+  const result = await client.query({ ...statement, values: encodeParameters(statement, values) });
   return result.rows as Row[];
 }
 
@@ -230,19 +226,6 @@ async function repeated<T>(attempt: () => Promise<T>): Promise<T> {
       await sleep(Math.random() * 10 * tries);
     }
   }
-}
-
-function encode(value: Value): string | null {
-  if (value === null) return null;
-  return typeof value === 'object' ? encodeArray(value) : String(value);
-}
-
-function encodeArray(items: readonly Scalar[]): string {
-  return `{${items.map((item) => (item === null ? 'NULL' : quoteElement(String(item)))).join(',')}}`;
-}
-
-function quoteElement(text: string): string {
-  return `"${text.replaceAll('\\', '\\\\').replaceAll('"', '\\"')}"`;
 }
 
 /** Every bigint of the schema fits a double exactly: money is at most 10^15 minor units, sequences are below 2^53. */

@@ -8,7 +8,8 @@ import { type Settlement, settleOrders } from './settle.ts';
 
 type Answer = OutcomeEvent | null;
 
-const limits = { waiting: 10_000, waitingPerKey: 64, batch: 500, inFlight: 2, waitMs: 10_000 };
+/** One batch at a time: each has a commit to pay for, so fewer and larger ones are cheaper than two that overlap. */
+const limits = { waiting: 10_000, waitingPerKey: 64, batch: 1_000, inFlight: 1, waitMs: 10_000 };
 /** Batches that run into one held row after another are given up: each order is tried again by its worker. */
 const mostDetours = 3;
 

@@ -68,6 +68,10 @@ export class OrderWorker {
   #running = 0;
   /** The last look found as many free orders as it would take: there may be more. */
   #mayBeMore = false;
+  /** Of the latest lease that was told to be lost. */
+  #lostEpoch: number | null = null;
+  /** Owned orders that the last sweep found and this worker did not know. */
+  #unknownBefore: ReadonlySet<string> = new Set();
   #isStopping = false;
 
   constructor(options: OrderWorkerOptions, lease: Lease) {
@@ -129,10 +133,20 @@ export class OrderWorker {
   async #sweep(): Promise<void> {
     const owner = this.owner();
     if (!owner) return;
-    this.#takeAll(await readOwnedOrders(this.#options.database, owner), owner);
+    await this.#takeForgotten(owner);
     for (const orderId of await parkWornOutOrders(this.#options.database))
       this.#options.onError(new Error(`Order ${orderId} is parked: one worker after the other has crashed on it`));
     if (![...this.#known.values()].some((job) => job.isSuspect)) await this.#claimSuspect();
+  }
+
+  /** What was accepted a moment ago may be about to be handed over: only what was unknown the last time, too, is forgotten. */
+  async #takeForgotten(owner: Owner): Promise<void> {
+    const unknown = (await readOwnedOrders(this.#options.database, owner)).filter((id) => !this.#known.has(id));
+    this.#takeAll(
+      unknown.filter((id) => this.#unknownBefore.has(id)),
+      owner,
+    );
+    this.#unknownBefore = new Set(unknown);
   }
 
   /** One at a time: should it crash this process, too, then no other order is blamed for it. */
@@ -189,7 +203,8 @@ export class OrderWorker {
 
   async #afterFailure(job: Job, error: Error): Promise<Job | null> {
     // Told ever more rarely: an outage that holds up thousands of orders must not bury the log.
-    if (Number.isInteger(Math.log2(job.failures + 1))) this.#options.onError(error);
+    const isToBeTold = error instanceof LeaseLost ? this.#isNewsOf(job.owner) : isPowerOfTwo(job.failures + 1);
+    if (isToBeTold) this.#options.onError(error);
     if (error instanceof LeaseLost) return null;
     const failed = { ...job, handedOver: null, failures: job.failures + 1 };
     const { database, onError } = this.#options;
@@ -197,6 +212,13 @@ export class OrderWorker {
     if (isOutage(error)) return failed;
     if (job.faults + 1 < mostFaults) return { ...failed, faults: job.faults + 1 };
     return this.#park({ ...failed, faults: 0 }, error);
+  }
+
+  /** A lease is lost for all of its orders at once. */
+  #isNewsOf(owner: Owner): boolean {
+    const isNews = this.#lostEpoch !== owner.epoch;
+    this.#lostEpoch = owner.epoch;
+    return isNews;
   }
 
   async #park(job: Job, error: Error): Promise<Job | null> {
@@ -240,6 +262,10 @@ export class OrderWorker {
   #checkLease(owner: Owner): void {
     if (!this.#lease.isHeldBy(owner)) throw new LeaseLost('The lease was lost before a call to the gateway');
   }
+}
+
+function isPowerOfTwo(count: number): boolean {
+  return Number.isInteger(Math.log2(count));
 }
 
 function isOutage(error: Error): boolean {

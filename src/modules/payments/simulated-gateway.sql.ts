@@ -50,7 +50,7 @@ const insertEntries = sql(
           ELSE true END
     ORDER BY coalesce(e.authorization_key, e.key), e.operation, e.key
    ON CONFLICT DO NOTHING
-   RETURNING ${columns}`,
+   RETURNING key`,
 );
 
 /** One index for each: the keys, journal_one_end, journal_one_refund. */
@@ -138,8 +138,9 @@ function closedAuthorization(voiding: JournalRow): JournalRow {
   return { ...voiding, ...authorization, approved: false, closed: true, reference: newId() };
 }
 
+/** Those that found their place, by key: they stand there as they were sent. */
 async function insertRows(journal: Reader, rows: readonly JournalRow[]): Promise<Map<string, JournalRow>> {
-  const written = await journal.query<JournalRow>(insertEntries, [
+  const written = await journal.query<{ key: string }>(insertEntries, [
     rows.map((row) => row.key),
     rows.map((row) => row.operation),
     rows.map((row) => row.authorization_key),
@@ -151,7 +152,8 @@ async function insertRows(journal: Reader, rows: readonly JournalRow[]): Promise
     rows.map((row) => row.message),
     rows.map((row) => row.reference),
   ]);
-  return new Map(written.map((row) => [row.key, row]));
+  const sent = new Map(rows.map((row) => [row.key, row]));
+  return new Map(written.map(({ key }) => [key, sent.get(key) as JournalRow]));
 }
 
 /** A statement of its own sees what the one before it had to wait for. */

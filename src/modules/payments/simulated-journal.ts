@@ -28,7 +28,8 @@ export type Journal = Readonly<{
   close(): Promise<void>;
 }>;
 
-const limits = { waiting: 20_000, waitingPerKey: 64, batch: 500, inFlight: 2, waitMs: 8_000 };
+/** One batch at a time: each has a commit to pay for, so fewer and larger ones are cheaper than two that overlap. */
+const limits = { waiting: 20_000, waitingPerKey: 64, batch: 1_000, inFlight: 1, waitMs: 8_000 };
 
 /** Entries that come together are written in one commit. `onSplit` is told of batches that had to be split. */
 export function openJournal(database: Database, onSplit: (error: unknown, size: number) => void): Journal {
