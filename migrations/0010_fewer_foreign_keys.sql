@@ -1,5 +1,5 @@
 -- Up Migration
-SET lock_timeout = '200ms';
+SET lock_timeout = '100ms';
 SET statement_timeout = '60s';
 
 -- What an order consists of is written in one commit, from one array, under the locks of what it names: there a foreign

@@ -46,60 +46,30 @@ function encodeElement(item: Scalar): string {
   return needsNoQuotes ? text : `"${text.replaceAll('\\', '\\\\').replaceAll('"', '\\"')}"`;
 }
 
-const uuidOid = 2950;
-const headerBytes = 20;
-const elementBytes = 20;
-const nothing = 0xff;
-
-/** The value of each hexadecimal digit by its character code; `nothing` for all others. */
-const digitValues = new Uint8Array(128).fill(nothing);
-for (let value = 0; value < 16; value++) {
-  const digit = value.toString(16);
-  for (const either of [digit, digit.toUpperCase()]) digitValues[either.charCodeAt(0)] = value;
-}
-
-/** Where each byte of a UUID begins in its text. */
-const byteStarts = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+const uuidDigits = 32;
+const hex32 = (number: number): string => (number >>> 0).toString(16).padStart(8, '0');
+const uuidType = hex32(2950);
+const uuidLength = hex32(16);
+const noValue = hex32(-1);
 
 /**
  * The binary format of a one-dimensional array: dimensions, whether there are nulls, the element's type, length, lower
- * bound; then each element with its length. Source: array_send in PostgreSQL's arrayfuncs.c. Null when an item is no
- * UUID: the server is to say so itself.
+ * bound; then each element after its length. Source: array_send in PostgreSQL's arrayfuncs.c. It is put together in
+ * hexadecimal, so that one native call turns all of it into bytes. Null when an item is no UUID: the server is to say so.
  */
 function encodeUuids(items: readonly Scalar[]): Buffer | null {
-  const bytes = Buffer.alloc(headerBytes + items.length * elementBytes);
-  let at = writeHeader(bytes, items);
+  const dimension = items.length > 0 ? hex32(items.length) + hex32(1) : '';
+  let hex = hex32(items.length > 0 ? 1 : 0) + hex32(items.includes(null) ? 1 : 0) + uuidType + dimension;
   for (const item of items) {
-    const next = item === null ? bytes.writeInt32BE(-1, at) : writeUuid(bytes, at, item);
-    if (next === null) return null;
-    at = next;
+    if (item === null) {
+      hex += noValue;
+      continue;
+    }
+    const digits = String(item).replaceAll('-', '');
+    if (digits.length !== uuidDigits) return null;
+    hex += uuidLength + digits;
   }
-  return bytes.subarray(0, at);
-}
-
-function writeHeader(bytes: Buffer, items: readonly Scalar[]): number {
-  bytes.writeInt32BE(items.length > 0 ? 1 : 0, 0);
-  bytes.writeInt32BE(items.includes(null) ? 1 : 0, 4);
-  const dimensionsAt = bytes.writeInt32BE(uuidOid, 8);
-  if (items.length === 0) return dimensionsAt;
-  bytes.writeInt32BE(items.length, dimensionsAt);
-  return bytes.writeInt32BE(1, 16);
-}
-
-/** Returns where the next element begins, or null when `item` has not the form of a UUID. */
-function writeUuid(bytes: Buffer, at: number, item: string | number | boolean): number | null {
-  if (typeof item !== 'string' || item.length !== 36) return null;
-  let place = bytes.writeInt32BE(16, at);
-  let wrong = 0;
-  for (const start of byteStarts) {
-    const high = digitAt(item, start);
-    const low = digitAt(item, start + 1);
-    wrong |= high | low;
-    bytes[place++] = (high << 4) | low;
-  }
-  return wrong > 0x0f ? null : place;
-}
-
-function digitAt(text: string, index: number): number {
-  return digitValues[text.charCodeAt(index)] ?? nothing;
+  const bytes = Buffer.from(hex, 'hex');
+  // It ends at the first character that is no digit.
+  return bytes.length === hex.length / 2 ? bytes : null;
 }

@@ -31,13 +31,14 @@ export function endPayment(gateway: PaymentGateway, work: Work, beforeEachCall: 
 
 async function pay(gateway: PaymentGateway, work: Work, beforeEachCall: () => void): Promise<PaymentOutcome> {
   beforeEachCall();
-  const authorization = await gateway.authorize(authorizationOf(work));
-  if (authorization.outcome === 'declined')
-    return { captured: false, attempt: 'declined', code: 'payment_required', message: authorization.message };
-  if (authorization.outcome === 'closed') return closePayment(gateway, work, closedElsewhere, beforeEachCall);
+  const authorization = authorizationOf(work);
+  const answer = await gateway.authorize(authorization);
+  if (answer.outcome === 'declined')
+    return { captured: false, attempt: 'declined', code: 'payment_required', message: answer.message };
+  if (answer.outcome === 'closed') return closePayment(gateway, work, closedElsewhere, beforeEachCall);
   beforeEachCall();
   const key = paymentKey(work.orderId, work.attempt, 'capture');
-  const capture = await gateway.capture({ key, authorization: authorizationOf(work) });
+  const capture = await gateway.capture({ key, authorization });
   if (capture.outcome === 'captured') return { captured: true, reference: capture.reference };
   return closePayment(gateway, work, reasonOf(capture), beforeEachCall);
 }

@@ -87,9 +87,9 @@ export function paymentKey(orderId: string, attempt: number, step: PaymentStep):
   return `${orderId}:${attempt}:${step}`;
 }
 
-/** The same gateway, whose calls are given up as {@link GatewayUnanswered} after `deadlineMs`. */
+/** The same gateway, whose calls are given up as {@link GatewayUnanswered} after `deadlineMs`, or a little later. */
 export function withDeadline(gateway: PaymentGateway, deadlineMs: number): PaymentGateway {
-  const within = <T>(call: string, answer: Promise<T>): Promise<T> => answeredWithin(answer, deadlineMs, call);
+  const { within, close } = openDeadline(deadlineMs);
   return {
     authorize: (request) => within('authorize', gateway.authorize(request)),
     capture: (request) => within('capture', gateway.capture(request)),
@@ -97,16 +97,42 @@ export function withDeadline(gateway: PaymentGateway, deadlineMs: number): Payme
     refund: (request) => within('refund', gateway.refund(request)),
     lookup: (key) => within('lookup', gateway.lookup(key)),
     listAuthorizations: (request) => within('list', gateway.listAuthorizations(request)),
-    close: () => gateway.close(),
+    close: async () => {
+      await gateway.close();
+      close();
+    },
   };
 }
 
-function answeredWithin<T>(answer: Promise<T>, deadlineMs: number, call: string): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(
-      () => reject(new GatewayUnanswered(`The gateway did not answer ${call} within ${deadlineMs / 1_000} s`)),
-      deadlineMs,
-    );
-    answer.then(resolve, reject).finally(() => clearTimeout(timer));
-  });
+type Waiting = Readonly<{ call: string; untilMs: number; reject: (error: Error) => void }>;
+
+const lookEveryMs = 100;
+
+/** One timer for all calls, the one that has waited longest first: a timer for each would cost more than the rest of it. */
+function openDeadline(deadlineMs: number) {
+  const waiting = new Set<Waiting>();
+  const timer = setInterval(() => {
+    const nowMs = performance.now();
+    for (const one of waiting) {
+      if (one.untilMs > nowMs) return;
+      waiting.delete(one);
+      one.reject(new GatewayUnanswered(`The gateway did not answer ${one.call} within ${deadlineMs / 1_000} s`));
+    }
+  }, lookEveryMs);
+  const within = <T>(call: string, answer: Promise<T>): Promise<T> =>
+    new Promise((resolve, reject) => {
+      const one = { call, untilMs: performance.now() + deadlineMs, reject };
+      waiting.add(one);
+      answer.then(
+        (value) => {
+          waiting.delete(one);
+          resolve(value);
+        },
+        (error) => {
+          waiting.delete(one);
+          reject(error);
+        },
+      );
+    });
+  return { within, close: () => clearInterval(timer) };
 }

@@ -167,9 +167,17 @@ function entryAbout({ key, amount, currency }: Authorization, digest: string) {
   return { ...about, approved: true, closed: false, message: null } as const;
 }
 
+/** A capture brings the request along that it draws on: the digest of that one is there already. */
+const digests = new WeakMap<Omit<AuthorizeRequest, 'key'>, string>();
+
 /** The journal is a book that people read: it must not hold payment tokens. */
-function digestOf({ paymentToken, amount, currency }: Omit<AuthorizeRequest, 'key'>): string {
-  return hash('sha256', JSON.stringify(['authorize', paymentToken, amount, currency]), 'base64url');
+function digestOf(request: Omit<AuthorizeRequest, 'key'>): string {
+  const known = digests.get(request);
+  if (known) return known;
+  const { paymentToken, amount, currency } = request;
+  const digest = hash('sha256', JSON.stringify(['authorize', paymentToken, amount, currency]), 'base64url');
+  digests.set(request, digest);
+  return digest;
 }
 
 function mustBeOf(authorization: JournalRow, digest: string): void {
