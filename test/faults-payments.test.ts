@@ -105,6 +105,7 @@ async function expectOpenAndCounted(stage: Stage, orders: readonly PlacedOrder[]
   for (const { orderId } of orders) expect(await stateOf(stage.ledger, orderId)).toBe('pending');
 }
 
+// By chance means: by the seed and the orders' ids, which are new in every run. The rates are what can be repeated.
 describe.concurrent(`the gateway fails (FAULT_SEED=${seed})`, () => {
   it(
     'a call whose outcome is unknown is repeated under its key: everything is sold, and charged once',
