@@ -85,7 +85,8 @@ const refusals = {
   short: refused('unprocessable', 'Quantity exceeds available stock.'),
   nothing_sellable: refused('unprocessable', 'No items available in stock.'),
 };
-const alreadyProcessing = refused('conflict', 'Checkout is already being processed');
+/** What a checkout is told whose basket has another one under way. */
+export const alreadyProcessing = refused('conflict', 'Checkout is already being processed');
 
 /** What is decided about a checkout that names no basket: as about an empty one. */
 export function refuseWithoutBasket(checkout: Checkout): Result<AcceptedOrder> {

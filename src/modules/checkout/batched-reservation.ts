@@ -1,4 +1,5 @@
 import { BatchesAroundHeldRows } from '../../platform/batches-around-held-rows.ts';
+import type { Departure } from '../../platform/coalescer.ts';
 import type { Database } from '../../platform/db.ts';
 import type { Result } from '../../shared/refusal.ts';
 import type { AcceptedOrder, PlannedOrder } from './accept.ts';
@@ -34,7 +35,7 @@ export class BatchedReservation {
     });
   }
 
-  submit(planned: PlannedOrder): Promise<Answer> {
-    return this.#batches.submit(planned);
+  submit(planned: PlannedOrder, departure?: Departure): Promise<Answer> {
+    return this.#batches.submit(planned, departure);
   }
 }

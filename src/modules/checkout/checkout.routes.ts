@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Static } from 'typebox';
 import { basketTokenOf } from '../../http/bearer.ts';
 import { markPrivate } from '../../http/conditional.ts';
+import { departureOf } from '../../http/departure.ts';
 import {
   IdempotencyHeaders,
   idempotencyKeyOf,
@@ -13,7 +14,7 @@ import {
 } from '../../http/idempotency-key.ts';
 import { sendRefusal } from '../../http/problem.ts';
 import { answers } from '../../http/schemas.ts';
-import { type RequestKey, requestKey } from '../idempotency/idempotency.service.ts';
+import { requestKey } from '../idempotency/idempotency.service.ts';
 import { OrderSchema } from '../orders/orders.schema.ts';
 import { orderPath } from '../orders/orders.service.ts';
 import { AcceptedSchema, CheckoutBody } from './checkout.schema.ts';
@@ -21,6 +22,7 @@ import {
   type Checkout,
   type CheckoutDesk,
   checkoutAndWait,
+  type Sender,
   startCheckout,
   type WaitedCheckout,
 } from './checkout.service.ts';
@@ -47,7 +49,7 @@ export function checkoutRoutes(app: FastifyInstance, desk: CheckoutDesk): void {
     },
     async (request: CheckoutRequest, reply) => {
       const checkout = checkoutFrom(request);
-      const result = await checkoutAndWait(desk, checkout, keyOf(request, 'checkoutAndWait', checkout));
+      const result = await checkoutAndWait(desk, checkout, senderOf(request, 'checkoutAndWait', checkout));
       if (!result.ok) return sendRefusal(request, reply, result.refusal);
       return sendOutcome(request, reply, result.value);
     },
@@ -70,8 +72,8 @@ export function checkoutRoutes(app: FastifyInstance, desk: CheckoutDesk): void {
     },
     async (request: CheckoutRequest, reply) => {
       const checkout = checkoutFrom(request);
-      const key = keyOf(request, 'checkout', checkout);
-      const result = await underWay.run(request, () => startCheckout(desk, checkout, key));
+      const sender = senderOf(request, 'checkout', checkout);
+      const result = await underWay.run(request, () => startCheckout(desk, checkout, sender));
       if (result === null) return sendKeyUnderWay(request, reply);
       if (!result.ok) return sendRefusal(request, reply, result.refusal);
       return markReplayed(markPrivate(reply), result.value.isReplay)
@@ -102,9 +104,9 @@ function checkoutFrom(request: CheckoutRequest): Checkout {
 }
 
 /** The basket's token is whose key it is, not what is asked for: it may be replaced in between. */
-function keyOf(request: FastifyRequest, operation: string, { token: _, ...wish }: Checkout): RequestKey | null {
+function senderOf(request: FastifyRequest, operation: string, { token: _, ...wish }: Checkout): Sender {
   const key = idempotencyKeyOf(request);
-  return key === null ? null : requestKey(operation, key, wish);
+  return { key: key === null ? null : requestKey(operation, key, wish), departure: departureOf(request) };
 }
 
 function sendOutcome(

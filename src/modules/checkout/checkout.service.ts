@@ -1,3 +1,4 @@
+import type { Departure } from '../../platform/coalescer.ts';
 import type { Reader } from '../../platform/db.ts';
 import { newId } from '../../shared/ids.ts';
 import { accepted, type Result, Unavailable } from '../../shared/refusal.ts';
@@ -28,18 +29,22 @@ export type CheckoutDesk = {
 const mostWaiting = 10_000;
 const outcomeDeadlineMs = 25_000;
 
+/** How a checkout came: under which key, if any, and whether whoever sent it has gone away since. */
+export type Sender = Readonly<{ key?: RequestKey | null; departure?: Departure }>;
+
 /**
- * Accepts a checkout: from then on the order goes its way by itself. A checkout of the same basket with the same `key`
- * is accepted once, and answered alike.
+ * Accepts a checkout: from then on the order goes its way by itself. A checkout of the same basket with the same key is
+ * accepted once, and answered alike; one whose sender has gone away before its turn came is not accepted.
  */
 export async function startCheckout(
   desk: CheckoutDesk,
   checkout: Checkout,
-  key: RequestKey | null = null,
+  { key = null, departure }: Sender = {},
 ): Promise<Result<AcceptedOrder>> {
   const { token } = checkout;
   if (token === null) return refuseWithoutBasket(checkout);
-  const result = await desk.reserve({ id: newId(), owner: desk.worker?.owner() ?? null, token, checkout, key });
+  const planned = { id: newId(), owner: desk.worker?.owner() ?? null, token, checkout, key };
+  const result = await desk.reserve(planned, departure);
   if (result.ok && !result.value.isReplay) desk.worker?.handOver(result.value);
   return result;
 }
@@ -48,18 +53,18 @@ export async function startCheckout(
 export type WaitedCheckout = Readonly<{ orderId: string; isReplay: boolean; outcome: OrderStatus | null }>;
 
 /**
- * Accepts a checkout and waits up to 25 s for its end, also when it was accepted before under the same `key`. Throws
+ * Accepts a checkout and waits up to 25 s for its end, also when it was accepted before under the same key. Throws
  * {@link Unavailable} before anything is taken when too many are waiting already.
  */
 export async function checkoutAndWait(
   desk: CheckoutDesk,
   checkout: Checkout,
-  key: RequestKey | null = null,
+  sender: Sender,
 ): Promise<Result<WaitedCheckout>> {
   if (desk.waiting >= mostWaiting) throw new Unavailable('Too many checkouts are waiting for their outcome');
   desk.waiting++;
   try {
-    const result = await startCheckout(desk, checkout, key);
+    const result = await startCheckout(desk, checkout, sender);
     if (!result.ok) return result;
     const { orderId, isReplay } = result.value;
     return accepted({ orderId, isReplay, outcome: await outcomeOf(desk, result.value) });

@@ -1,13 +1,21 @@
+import { type Departure, LineFull } from '../../platform/coalescer.ts';
 import type { Database, Tx } from '../../platform/db.ts';
 import { repeatWhileUnknown } from '../../platform/repeat-unknown.ts';
 import type { Result } from '../../shared/refusal.ts';
 import { returnStock, takeStock, takeStockIfCovered, type Units } from '../inventory/inventory.service.ts';
-import { type Acceptance, type AcceptedOrder, acceptOrders, type PlannedOrder, type TakeStock } from './accept.ts';
+import {
+  type Acceptance,
+  type AcceptedOrder,
+  acceptOrders,
+  alreadyProcessing,
+  type PlannedOrder,
+  type TakeStock,
+} from './accept.ts';
 import { allocate, type CheckoutRequest, type Decision, mayBeSold, type WantedLine } from './allocation.ts';
 import { type Accept, BatchedReservation } from './batched-reservation.ts';
 
 /** How checkouts become orders: one interface, whatever the strategy. */
-export type Reserve = (planned: PlannedOrder) => Promise<Result<AcceptedOrder>>;
+export type Reserve = (planned: PlannedOrder, departure?: Departure) => Promise<Result<AcceptedOrder>>;
 
 export type ReservationStrategy = 'batched' | 'atomic' | 'pessimistic';
 
@@ -34,7 +42,13 @@ const findOutForMs = 5_000;
 function reserveInBatches({ database, batchDatabase, acceptance, onSplit }: ReservationOptions): Reserve {
   const accept = acceptor(acceptance, decideThenTake);
   const reservation = new BatchedReservation({ database, batchDatabase, accept, onSplit });
-  return (planned) => reservation.submit(planned);
+  return (planned, departure) => reservation.submit(planned, departure).catch(refuseIfTooMany);
+}
+
+/** Those before it in its basket's line are checkouts, too. */
+function refuseIfTooMany(error: unknown): Result<AcceptedOrder> {
+  if (error instanceof LineFull && error.ofKey) return alreadyProcessing;
+  throw error;
 }
 
 /** One transaction per checkout, each waiting for the locks of those before it. */
