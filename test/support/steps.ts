@@ -68,6 +68,8 @@ async function untilWaiting(client: Client, count: number): Promise<void> {
 
 /** Sessions that stand before a lock. */
 async function countWaiting(client: Client): Promise<number> {
+  // A transaction keeps its first view of the sessions, without those that came since.
+  await client.query('SELECT pg_stat_clear_snapshot()');
   const { rows } = await client.query<{ waiting: number }>(
     `SELECT count(*)::integer AS waiting FROM pg_stat_activity
       WHERE datname = current_database() AND wait_event_type = 'Lock'`,
