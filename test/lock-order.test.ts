@@ -2,7 +2,7 @@ import pg from 'pg';
 import { describe, expect, it } from 'vitest';
 import { auditShop, violatedIn } from '../src/modules/audit/audit.service.ts';
 import { importCatalog } from '../src/modules/catalog/import.service.ts';
-import { claimFreeOrders, readOwnedOrders } from '../src/modules/checkout/claim.sql.ts';
+import { claimFreeOrders, parkWornOutOrders, readOwnedOrders } from '../src/modules/checkout/claim.sql.ts';
 import { startOrderWorker } from '../src/modules/checkout/order-worker.ts';
 import { endPayment } from '../src/modules/checkout/pay.ts';
 import { type Settlement, settleOrders } from '../src/modules/checkout/settle.ts';
@@ -97,6 +97,29 @@ describe(`operations that meet at a lock (FAULT_SEED=${seed})`, () => {
     },
     long,
   );
+
+  it('end also when orders are parked that their worker, without its lease, goes on with', async () => {
+    const deadlocks = await onSteppedShop({}, async (stepped) => {
+      const { shop, database } = stepped;
+      const products = await addTwoProducts(shop);
+      const payments = [await payFor(stepped, products, 'complete'), await payFor(stepped, products, 'complete')];
+      const [low, high] = payments.map(({ settlement }) => settlement.work.orderId).sort();
+      // A statement without an order of its own comes to them as the table or an index keeps them: the other way round.
+      for (const [minutes, id] of [high, low].entries())
+        await shop.query(
+          `UPDATE order_states SET takeovers = 6, hold_until = now() + ($2 + 1) * interval '1 minute' WHERE order_id = $1`,
+          [String(id), minutes],
+        );
+      const held = { lock: 'SELECT FROM order_states WHERE order_id = $1 FOR NO KEY UPDATE', values: [low] };
+      const settlements = payments.map(({ settlement }) => settlement);
+      await stepThrough<unknown>(shop.url, held, [
+        () => database.transaction((tx) => settleOrders(tx, settlements)),
+        () => parkWornOutOrders(database),
+      ]);
+      await expectSound(shop, 'parked');
+    });
+    expect(deadlocks).toBe(0);
+  });
 });
 
 /** Steps `round` through a lock that `random` picks, and checks what came of it. */
@@ -380,8 +403,8 @@ async function buyBoth(shop: TestShop, products: readonly string[], index: numbe
   return (await shopper.checkout('v2', { payment_token: token })).statusCode;
 }
 
-/** Tables whose writes are broken up: by a checkout, by its settlement, by an operator. */
-const brokenTables = ['orders', 'events', 'stock_movements'];
+/** Tables whose writes are broken up: of a basket, by a checkout, by its settlement, by an operator. */
+const brokenTables = ['basket_lines', 'orders', 'events', 'stock_movements'];
 const timesBroken = 2;
 
 describe('a transaction that the database breaks up', () => {

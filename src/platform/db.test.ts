@@ -74,6 +74,19 @@ describe('a transaction', () => {
     expect([sqlStateOf(failure), await notes()]).toEqual(['23505', []]);
   });
 
+  it('throws the first error also when the statements behind it were sent without waiting', async () => {
+    const failure = await thrownBy(async (tx) => {
+      const nested = async (): Promise<unknown> => Promise.all([tx.query(fail, ['22012'])]);
+      const deeper = async (): Promise<unknown> => Promise.all([nested()]);
+      const all = Promise.all([deeper(), tx.query(readNotes)]);
+      await new Promise((resolve) => setImmediate(resolve));
+      // Both answers are there when this process looks again, and it hears of them in one breath.
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100);
+      await all;
+    });
+    expect(sqlStateOf(failure)).toBe('22012');
+  });
+
   it('writes nothing when a value cannot be taken as what it should be', async () => {
     const failure = await thrownBy((tx) => {
       tx.defer(insertNote, [1]);

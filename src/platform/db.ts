@@ -159,9 +159,14 @@ async function inTransaction<T>(client: pg.PoolClient, work: (tx: Tx) => Promise
   // BEGIN travels ahead of the first statement, which is not kept waiting; all that follow are.
   const begun = client.query('BEGIN');
   begun.catch(() => undefined);
+  // Statements may be sent without waiting; behind one that has failed, the server only says that something had failed.
+  let first: { failure: unknown } | null = null;
   const tx = {
     query: async (statement: Statement, values: readonly Value[] = []) => {
-      const rows = await run(client, statement, values);
+      const rows = await run(client, statement, values).catch((failure: unknown) => {
+        first ??= { failure };
+        throw first.failure;
+      });
       await begun;
       return rows;
     },

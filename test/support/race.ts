@@ -65,6 +65,8 @@ async function whileHeld<T>(
 async function untilWaiting(holder: Client, waiting: number): Promise<void> {
   const deadlineMs = performance.now() + timeoutMs;
   for (;;) {
+    // Within a transaction the list of sessions stays as it was first read.
+    await holder.query('SELECT pg_stat_clear_snapshot()');
     const { rows } = await holder.query<{ waiting: number }>(
       `SELECT count(*)::integer AS waiting FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock'`,

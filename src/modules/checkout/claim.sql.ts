@@ -43,13 +43,18 @@ const selectOwned = sql(
   `SELECT order_id FROM order_states WHERE ended_at IS NULL AND worker_id = $1 AND worker_epoch = $2`,
 );
 
+/** Like the claim, it waits for nobody: a worker that goes on without its lease may hold some of them in another order. */
 const parkWornOut = sql(
   'claim.park_worn_out',
-  `UPDATE order_states open
+  `WITH worn_out AS MATERIALIZED (
+     SELECT open.order_id FROM order_states open
+      WHERE open.ended_at IS NULL AND open.parked_at IS NULL AND open.takeovers >= $1 AND ${isFree}
+        FOR NO KEY UPDATE SKIP LOCKED)
+   UPDATE order_states s
       SET parked_at = clock_timestamp(), worker_id = NULL, worker_epoch = NULL,
-          parked_reason = 'Taken over ' || takeovers || ' times from workers that had crashed'
-    WHERE open.ended_at IS NULL AND open.parked_at IS NULL AND open.takeovers >= $1 AND ${isFree}
-   RETURNING open.order_id`,
+          parked_reason = 'Taken over ' || s.takeovers || ' times from workers that had crashed'
+     FROM worn_out WHERE s.order_id = worn_out.order_id
+   RETURNING s.order_id`,
 );
 
 const park = sql(
