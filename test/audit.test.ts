@@ -216,13 +216,13 @@ const breakages: readonly Breakage[] = [
   {
     invariant: 'payment_tokens_erased',
     how: 'a token kept after the sale',
-    by: `UPDATE order_contacts SET payment_token = 'tok_success' WHERE order_id = '${completed}'`,
+    by: `UPDATE order_states SET payment_token = 'tok_success' WHERE order_id = '${completed}'`,
     example: completed,
   },
   {
     invariant: 'open_orders_payable',
     how: 'an open order whose payment token is gone',
-    by: `UPDATE order_contacts SET payment_token = NULL WHERE order_id = '${pending}'`,
+    by: `UPDATE order_states SET payment_token = NULL WHERE order_id = '${pending}'`,
     example: pending,
   },
   {
@@ -527,7 +527,7 @@ describe('an audit', () => {
 
   test('counts all violations and shows three', async () => {
     await insertHealthyShop(database.url);
-    await execute(`UPDATE order_contacts SET payment_token = 'tok_success'`);
+    await execute(`UPDATE order_states SET payment_token = 'tok_success'`);
     const [tokens] = violatedIn(await audit());
     expect(tokens).toMatchObject({ name: 'payment_tokens_erased', count: 5 });
     expect(tokens?.examples).toEqual([completed, refunded, failed]);

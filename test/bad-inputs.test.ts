@@ -595,7 +595,7 @@ describe('SQL', () => {
     const response = await customer.checkout('v2', contact);
     expect(response.statusCode).toBe(202);
     const [stored] = await site.shop.query(
-      'SELECT email, address, payment_token FROM order_contacts WHERE order_id = $1',
+      'SELECT email, address, payment_token FROM order_contacts JOIN order_states USING (order_id) WHERE order_id = $1',
       [orderIdOf(response)],
     );
     expect(stored).toEqual(contact);

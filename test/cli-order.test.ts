@@ -236,7 +236,7 @@ describe('order, in a shop that sells', () => {
     expect((await run('audit')).status).toBe(0);
 
     // The gateway can be reached again: a worker ends what was asked for.
-    await shop.query(`UPDATE order_contacts SET payment_token = 'tok_success' WHERE order_id = $1`, [made.id]);
+    await shop.query(`UPDATE order_states SET payment_token = 'tok_success' WHERE order_id = $1`, [made.id]);
     await eventually(async () => (await stateOf(made, 'state')) === 'cancelled', 40_000);
     await expectAllWell();
   }, 90_000);
@@ -263,7 +263,7 @@ describe('order, in a shop that sells', () => {
       expect((await run('order', 'list', '--parked')).stdout).toMatch(new RegExp(`^${made.number} .* ${note}$`, 'm'));
       expect((await run('order', 'show', made.id)).stdout).toMatch(/^parked +since .*: The gateway answered with /m);
 
-      await shop.query(`UPDATE order_contacts SET payment_token = 'tok_success' WHERE order_id = $1`, [made.id]);
+      await shop.query(`UPDATE order_states SET payment_token = 'tok_success' WHERE order_id = $1`, [made.id]);
       expect(await run('order', 'retry', made.id)).toEqual({
         status: 0,
         stdout: `Order ${made.number} is tried again by the workers: attempt 2 to pay it, the one before is closed.\n`,
@@ -288,7 +288,7 @@ describe('order, in a shop that sells', () => {
     async () => {
       const made = await makeOrder('tok_broken_answer');
       await eventually(async () => (await stateOf(made, 'parked_at')) !== null);
-      await shop.query(`UPDATE order_contacts SET payment_token = 'tok_success' WHERE order_id = $1`, [made.id]);
+      await shop.query(`UPDATE order_states SET payment_token = 'tok_success' WHERE order_id = $1`, [made.id]);
       const authorization = {
         key: `${made.id}:1:authorize`,
         paymentToken: 'tok_success',

@@ -153,7 +153,7 @@ describe.concurrent(`the gateway fails (FAULT_SEED=${seed})`, () => {
 
         // The gateway has heard nothing of these so far: to it, they may as well come with another token.
         await ledger.query(
-          `UPDATE order_contacts SET payment_token = 'tok_success' WHERE payment_token = 'tok_unreachable'`,
+          `UPDATE order_states SET payment_token = 'tok_success' WHERE payment_token = 'tok_unreachable'`,
         );
         await expectEnds(placed, allAtEndOfHold, ['tok_unreachable']);
         await expectTruth(stage, records);

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { acquireEmbeddedPostgres } from '../../src/platform/embedded-postgres.ts';
 
-/** No machine has to survive with these databases. */
-const throwAway = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off' };
+/** No machine has to survive with these databases. A dozen processes of the shop are on them at times, with their pools. */
+const throwAway = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off', max_connections: '400' };
 
 // A process of its own: however the test run ends, even by SIGKILL, the channel to it breaks and nothing is left behind.
 const parentGone = once(process, 'disconnect');

@@ -79,9 +79,9 @@ function orderOf(name: string, number: number): string[] {
     `INSERT INTO order_lines (order_id, position, product_id, basket_position, quantity, unit_price, name, description)
        VALUES ('${order(number)}', 1, '${product(1)}', 1, 2, 500, 'Lamp', ''),
               ('${order(number)}', 2, '${product(2)}', 2, 1, 750, 'Chair', '')`,
-    `INSERT INTO order_contacts (order_id, email, payment_token)
-       VALUES ('${order(number)}', 'shopper@example.com', ${isOpen ? `'tok_success'` : 'NULL'})`,
-    `INSERT INTO order_states (order_id, hold_until) VALUES ('${order(number)}', now() + interval '10 minutes')`,
+    `INSERT INTO order_contacts (order_id, email) VALUES ('${order(number)}', 'shopper@example.com')`,
+    `INSERT INTO order_states (order_id, hold_until, payment_token)
+       VALUES ('${order(number)}', now() + interval '10 minutes', ${isOpen ? `'tok_success'` : 'NULL'})`,
     `UPDATE baskets SET latest_order_id = '${order(number)}', live_order_id = ${isOpen ? `'${order(number)}'` : 'NULL'}
       WHERE id = '${inBasket}'`,
     ...steps.flatMap((state) => [stepTo(state, number), ...eventOf(state, number, inBasket)]),

@@ -29,7 +29,7 @@ export function insertOrder(url: string, basket: Basket): Promise<string> {
     await insertLine(run, orderId, { position: 1, name: 'Lamp', quantity: 2, unitPrice: 500 });
     await insertLine(run, orderId, { position: 2, name: 'Chair', quantity: 1, unitPrice: 750 });
     const address = JSON.stringify({ line_1: 'Elm Street 1', city: 'Springfield', state: 'OR', zip: '97477' });
-    await run('INSERT INTO order_contacts VALUES ($1, $2, $3, $4)', [orderId, 'a@b.example', address, 'tok_success']);
+    await run('INSERT INTO order_contacts VALUES ($1, $2, $3)', [orderId, 'a@b.example', address]);
     await run("INSERT INTO order_states (order_id, hold_until) VALUES ($1, now() + interval '15 minutes')", [orderId]);
     await run('UPDATE baskets SET live_order_id = $2, latest_order_id = $2 WHERE id = $1', [basket.id, orderId]);
     return orderId;

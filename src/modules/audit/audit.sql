@@ -79,7 +79,7 @@ ledger AS MATERIALIZED (
          s.state, s.state IN ('pending', 'authorized', 'captured') AS is_open,
          s.ended_at, s.hold_until, s.parked_at, s.parked_reason, s.unanswered_since,
          wish.order_id IS NOT NULL AND wish.ended_at IS NULL AS is_to_be_cancelled, s.error_code, s.worker_id, s.worker_epoch,
-         c.payment_token IS NOT NULL AS has_token,
+         s.payment_token IS NOT NULL AS has_token,
          coalesce(payments.authorized, 0) AS authorized,
          coalesce(payments.captured, 0) AS captured,
          coalesce(payments.refunded, 0) AS refunded,

@@ -54,15 +54,17 @@ const insertOrders = sql(
 
 const insertStates = sql(
   'accept.insert_states',
-  `INSERT INTO order_states (order_id, worker_id, worker_epoch, hold_until)
-   SELECT s.order_id, s.worker_id, s.worker_epoch, clock_timestamp() + s.hold_seconds * interval '1 second'
-     FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::integer[]) AS s (order_id, worker_id, worker_epoch, hold_seconds)`,
+  `INSERT INTO order_states (order_id, worker_id, worker_epoch, payment_token, hold_until)
+   SELECT s.order_id, s.worker_id, s.worker_epoch, s.payment_token,
+          clock_timestamp() + s.hold_seconds * interval '1 second'
+     FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::integer[])
+            AS s (order_id, worker_id, worker_epoch, payment_token, hold_seconds)`,
 );
 
 const insertContacts = sql(
   'accept.insert_contacts',
-  `INSERT INTO order_contacts (order_id, email, address, payment_token)
-   SELECT * FROM unnest($1::uuid[], $2::text[], $3::jsonb[], $4::text[])`,
+  `INSERT INTO order_contacts (order_id, email, address)
+   SELECT * FROM unnest($1::uuid[], $2::text[], $3::jsonb[])`,
 );
 
 /** Name and description come from the product itself: they need not travel out and in again. */
@@ -120,14 +122,10 @@ export function deferOrders(tx: Tx, orders: readonly NewOrder[]): void {
     ids,
     orders.map((order) => order.owner?.workerId ?? null),
     orders.map((order) => order.owner?.epoch ?? null),
+    orders.map((order) => order.paymentToken),
     orders.map((order) => order.holdSeconds),
   ]);
-  tx.defer(insertContacts, [
-    ids,
-    orders.map((order) => order.email),
-    orders.map((order) => order.address),
-    orders.map((order) => order.paymentToken),
-  ]);
+  tx.defer(insertContacts, [ids, orders.map((order) => order.email), orders.map((order) => order.address)]);
   tx.defer(insertLines, [
     lines.map((line) => line.orderId),
     lines.map((line) => line.place),

@@ -15,10 +15,9 @@ export type ParkedRow = {
 
 const selectParked = sql(
   'retry.parked',
-  `SELECT s.order_id, s.state, s.ended_at, s.parked_at, s.attempt, o.total, o.currency, c.payment_token
+  `SELECT s.order_id, s.state, s.ended_at, s.parked_at, s.attempt, o.total, o.currency, s.payment_token
      FROM order_states s
      JOIN orders o ON o.id = s.order_id
-     JOIN order_contacts c ON c.order_id = s.order_id
     WHERE s.order_id = $1`,
 );
 

@@ -36,14 +36,15 @@ const selectHeldLines = sql(
 
 const complete = sql(
   'settle.complete',
-  `UPDATE order_states SET state = 'completed', ended_at = clock_timestamp(), parked_at = NULL, parked_reason = NULL
+  `UPDATE order_states SET state = 'completed', ended_at = clock_timestamp(), payment_token = NULL, parked_at = NULL,
+          parked_reason = NULL
     WHERE order_id = ANY ($1::uuid[])`,
 );
 
 const fail = sql(
   'settle.fail',
   `UPDATE order_states s SET state = failed.state, error_code = failed.code, error_message = failed.message,
-          ended_at = clock_timestamp(), parked_at = NULL, parked_reason = NULL
+          ended_at = clock_timestamp(), payment_token = NULL, parked_at = NULL, parked_reason = NULL
      FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS failed (order_id, state, code, message)
     WHERE s.order_id = failed.order_id`,
 );
@@ -61,19 +62,13 @@ const insertAttempts = sql(
    ON CONFLICT (order_id, attempt) DO UPDATE SET state = excluded.state, reference = excluded.reference`,
 );
 
-const forgetPaymentTokens = sql(
-  'settle.forget_payment_tokens',
-  'UPDATE order_contacts SET payment_token = NULL WHERE order_id = ANY ($1::uuid[])',
-);
-
 const selectWork = sql(
   'settle.work',
-  `SELECT o.id AS order_id, o.basket_id, o.total, o.currency, s.attempt, c.payment_token,
+  `SELECT o.id AS order_id, o.basket_id, o.total, o.currency, s.attempt, s.payment_token,
           s.hold_until < clock_timestamp() AS hold_is_over,
           EXISTS (SELECT FROM cancellations x WHERE x.order_id = o.id AND x.ended_at IS NULL) AS to_be_cancelled
      FROM order_states s
      JOIN orders o ON o.id = s.order_id
-     JOIN order_contacts c ON c.order_id = s.order_id
     WHERE s.order_id = $1 AND s.ended_at IS NULL AND s.worker_id = $2 AND s.worker_epoch = $3`,
 );
 
@@ -96,7 +91,7 @@ export type EndedAttempt = Readonly<{
   reference: string | null;
 }>;
 
-/** With COMMIT: these orders are completed. */
+/** With COMMIT: these orders are completed, and their payment tokens forgotten. */
 export function deferCompletion(tx: Tx, orderIds: readonly string[]): void {
   if (orderIds.length > 0) tx.defer(complete, [orderIds]);
 }
@@ -116,7 +111,7 @@ export function deferFailure(tx: Tx, failures: readonly Failure[]): void {
   tx.defer(endCancellations, [failures.map((failure) => failure.orderId)]);
 }
 
-/** With COMMIT: the payments of ended orders are on record, and their payment tokens are forgotten. */
+/** With COMMIT: the payments of ended orders are on record. */
 export function deferAttempts(tx: Tx, attempts: readonly EndedAttempt[]): void {
   const orderIds = attempts.map((attempt) => attempt.orderId);
   tx.defer(insertAttempts, [
@@ -126,7 +121,6 @@ export function deferAttempts(tx: Tx, attempts: readonly EndedAttempt[]): void {
     attempts.map((attempt) => attempt.amount),
     attempts.map((attempt) => attempt.reference),
   ]);
-  tx.defer(forgetPaymentTokens, [orderIds]);
 }
 
 /** The order's work, if it is still open and `owner`'s. */
