@@ -36,14 +36,15 @@ const columns =
  * No lock is taken and nothing is read first: of a capture and a void that come together, the one that is first in
  * journal_one_end stands, and the other waits for its commit and is left out. A snapshot may miss an authorization that
  * is being written, so a void need not see the one that it closes. The order keeps two batches that share some
- * authorizations from waiting for each other in a circle.
+ * authorizations from waiting for each other in a circle. OFFSET 0 makes the planner look each authorization up by its
+ * key: it took to hashing the whole book for each batch, at five times the cost.
  */
 const insertEntries = sql(
   'simulated_gateway.insert',
   `INSERT INTO simulated_gateway.journal AS j (${columns})
    SELECT e.* FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::boolean[],
                           $8::boolean[], $9::text[], $10::uuid[]) AS e (${columns})
-     LEFT JOIN simulated_gateway.journal a ON a.key = e.authorization_key
+     LEFT JOIN LATERAL (SELECT * FROM simulated_gateway.journal WHERE key = e.authorization_key OFFSET 0) a ON true
     WHERE CASE e.operation
           WHEN 'capture' THEN a.operation = 'authorize' AND a.approved AND a.request_digest = e.request_digest
           WHEN 'void' THEN a.key IS NULL OR (a.operation = 'authorize' AND a.request_digest = e.request_digest)
