@@ -1,6 +1,6 @@
-import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyReply } from 'fastify';
+import { type OpenRequests, openRequestsOf } from './open-requests.ts';
 
 export type Drain = Readonly<{
   /** Takes no more connections, lets requests that have arrived whole be answered for up to `deadlineMs`, cuts the rest. */
@@ -8,28 +8,31 @@ export type Drain = Readonly<{
 }>;
 
 /**
- * Counts the requests of `app` that are being answered, so that it can be closed without waiting for clients that only
- * keep a connection open, or never finish what they began to send. Call before it is ready.
+ * Lets `app` be closed without waiting for clients that only keep a connection open, or never finish what they began
+ * to send.
  */
 export function drainOf(app: FastifyInstance): Drain {
-  const open = new Set<string>();
-  const idle = new EventTarget();
-  // A request counts once its body is there: until then nothing has been done for it.
-  app.addHook('preHandler', async (request) => void open.add(request.id));
-  app.addHook('onResponse', async (request) => leave(request.id));
-  app.addHook('onRequestAbort', async (request) => leave(request.id));
-
-  function leave(id: string): void {
-    if (open.delete(id) && open.size === 0) idle.dispatchEvent(new Event('idle'));
-  }
-
+  const open = openRequestsOf(app);
   return {
     close: async (deadlineMs) => {
       const closed = app.close();
       const deadline = sleep(deadlineMs, undefined, { ref: false });
-      if (open.size > 0) await Promise.race([once(idle, 'idle'), deadline]);
+      await Promise.race([untilAnswered(open), deadline]);
       app.server.closeAllConnections();
       await Promise.race([closed, deadline]);
     },
   };
+}
+
+async function untilAnswered(open: OpenRequests): Promise<void> {
+  for (let next = firstWhole(open); next; next = firstWhole(open)) await endOf(next);
+}
+
+/** Until its body is there nothing has been done for a request. */
+function firstWhole(open: OpenRequests): FastifyReply | undefined {
+  for (const reply of open.keys()) if (reply.request.raw.complete) return reply;
+}
+
+function endOf(reply: FastifyReply): Promise<void> {
+  return new Promise((resolve) => reply.raw.once('close', resolve));
 }

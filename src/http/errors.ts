@@ -37,7 +37,8 @@ export function errorSender(logger: FastifyBaseLogger): SendError {
       return sendRefusal(request, reply.header('Retry-After', error.retryAfterSeconds), inPlainWords('unavailable'));
     }
     const kind = kindOfError(error);
-    if (kind === 'internal') request.log.error({ err: error, route: request.routeOptions.url }, 'request failed');
+    if (kind === 'internal')
+      logger.error({ reqId: request.id, err: error, route: request.routeOptions.url }, 'request failed');
     return sendRefusal(request, reply, inPlainWords(kind));
   };
 }
@@ -48,8 +49,6 @@ function kindOfError(error: unknown): RefusalKind {
   // The client went away in the middle of its body: Fastify adds the status, and nobody reads the answer.
   if (error.code === 'ECONNRESET' && statusCode === 400) return 'bad_request';
   if (!String(error.code).startsWith('FST_')) return 'internal';
-  // Whatever the handler had begun goes on: nobody can say that nothing was taken.
-  if (error.code === 'FST_ERR_HANDLER_TIMEOUT') return 'timeout';
   if (error.code === 'FST_ERR_MAX_PARAM_LENGTH' || error.code === 'FST_ERR_PARAM_TOO_LONG') return 'uri_too_long';
   return kindOfStatus(statusCode);
 }

@@ -38,8 +38,9 @@ export function idempotencyKeyOf(request: FastifyRequest): string | null {
 }
 
 /** A hook for before the body is looked at: turns away a key that is none. */
-export async function refuseMalformedKey(request: FastifyRequest): Promise<void> {
+export function refuseMalformedKey(request: FastifyRequest, _reply: FastifyReply, done: () => void): void {
   idempotencyKeyOf(request);
+  done();
 }
 
 /** Marks an answer as that to an earlier request. */
@@ -52,9 +53,12 @@ export class KeysUnderWay {
   readonly #scopes = new Set<string>();
 
   /** Runs `work`, unless a request with the same key from the same basket to the same route is under way: null then. */
-  async run<T>(request: FastifyRequest, work: () => Promise<T>): Promise<T | null> {
+  run<T>(request: FastifyRequest, work: () => Promise<T>): Promise<T | null> {
     const scope = scopeOf(request);
-    if (scope === null) return work();
+    return scope === null ? work() : this.#runAlone(scope, work);
+  }
+
+  async #runAlone<T>(scope: string, work: () => Promise<T>): Promise<T | null> {
     if (this.#scopes.has(scope)) return null;
     this.#scopes.add(scope);
     try {
@@ -74,6 +78,7 @@ export function sendKeyUnderWay(request: FastifyRequest, reply: FastifyReply): F
 }
 
 function scopeOf(request: FastifyRequest): string | null {
-  const [key, token] = [idempotencyKeyOf(request), basketTokenOf(request)];
-  return key === null || token === null ? null : `${request.method} ${request.routeOptions.url} ${token} ${key}`;
+  const key = idempotencyKeyOf(request);
+  const token = key === null ? null : basketTokenOf(request);
+  return token === null ? null : `${request.method} ${request.routeOptions.url} ${token} ${key}`;
 }

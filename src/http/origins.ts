@@ -1,5 +1,5 @@
-import type { FastifyReply, FastifyRequest } from 'fastify';
-import { sendRefusal } from './problem.ts';
+import type { FastifyRequest } from 'fastify';
+import type { Refusal } from '../shared/refusal.ts';
 
 export type OriginCheck = (origin: string | undefined, host: string | undefined) => boolean;
 
@@ -22,14 +22,13 @@ function isOfHost(origin: string, host: string | undefined): boolean {
   return originHost !== '' && URL.canParse(address) && new URL(address).host === originHost;
 }
 
-/** A hook that turns away writes of pages from elsewhere (cross-site request forgery). */
-export function refuseForeignWrites(isAllowed: OriginCheck) {
-  return async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> => {
-    const isSafe = request.method === 'GET' || request.method === 'HEAD' || request.method === 'OPTIONS';
-    if (isSafe || isAllowed(request.headers.origin, request.headers.host)) return;
-    return sendRefusal(request, reply, {
-      kind: 'forbidden',
-      messages: ['Origin is not allowed; the shop can list it in ALLOWED_ORIGINS'],
-    });
-  };
+const foreignWrite: Refusal = {
+  kind: 'forbidden',
+  messages: ['Origin is not allowed; the shop can list it in ALLOWED_ORIGINS'],
+};
+
+/** Why to turn away a write of a page from elsewhere (cross-site request forgery); null for any other request. */
+export function refusalOfForeignWrite({ method, headers }: FastifyRequest, isAllowed: OriginCheck): Refusal | null {
+  const isSafe = method === 'GET' || method === 'HEAD' || method === 'OPTIONS';
+  return isSafe || isAllowed(headers.origin, headers.host) ? null : foreignWrite;
 }

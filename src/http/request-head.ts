@@ -1,18 +1,16 @@
-import type { FastifyReply, FastifyRequest } from 'fastify';
-import { Refused } from '../shared/refusal.ts';
+import type { FastifyRequest } from 'fastify';
+import type { Refusal } from '../shared/refusal.ts';
 
 /** A name or an address, and perhaps a port (RFC 9110, section 7.2). */
 const hostPattern = /^(?:\[[\da-f:.]+\]|[\w.~%-]+)(?::\d{0,5})?$/i;
 
 /**
- * A hook that turns away, and closes the connection to, what the parser lets through although a program in front may
- * have read it differently: no host, two, or one that is none; a body in any coding but chunks.
+ * Why to turn away, and to close the connection to, what the parser lets through although a program in front may have
+ * read it differently: no host, two, or one that is none; a body in any coding but chunks. Null for any other request.
  */
-export async function refuseAmbiguousHead(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+export function refusalOfHead(request: FastifyRequest): Refusal | null {
   const fault = faultOf(request);
-  if (fault === null) return;
-  reply.header('Connection', 'close');
-  throw new Refused('bad_request', fault);
+  return fault === null ? null : { kind: 'bad_request', messages: [fault] };
 }
 
 function faultOf({ raw, headers }: FastifyRequest): string | null {

@@ -1,11 +1,14 @@
 import cors from '@fastify/cors';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, LogController } from 'fastify';
-import { Refused } from '../shared/refusal.ts';
+import type { Refusal } from '../shared/refusal.ts';
 import { answerBrokenRequests } from './broken-requests.ts';
+import { answerInTime } from './deadline.ts';
 import { answerErrors, errorSender } from './errors.ts';
 import { acceptJsonOnly, largestBodyBytes } from './json-body.ts';
-import { originCheck, refuseForeignWrites } from './origins.ts';
-import { refuseAmbiguousHead } from './request-head.ts';
+import { followRequests, type OpenRequests } from './open-requests.ts';
+import { originCheck, refusalOfForeignWrite } from './origins.ts';
+import { sendRefusal } from './problem.ts';
+import { refusalOfHead } from './request-head.ts';
 import { extendValidator, refusalOfValidation, validatorOptions } from './validation.ts';
 
 export type ServerOptions = Readonly<{ logger: FastifyBaseLogger; allowedOrigins: readonly string[] }>;
@@ -13,7 +16,7 @@ export type ServerOptions = Readonly<{ logger: FastifyBaseLogger; allowedOrigins
 const headersTimeoutMs = 10_000;
 const requestTimeoutMs = 20_000;
 /** Above the 25 s for which a synchronous checkout waits. */
-const handlerTimeoutMs = 40_000;
+const deadline = { afterMs: 40_000, lookEveryMs: 1_000 };
 const idleSocketTimeoutMs = 60_000;
 /** Above the usual 60 s of a balancer, so that it is never the server that closes first. */
 const keepAliveTimeoutMs = 72_000;
@@ -24,16 +27,17 @@ export function createServer(options: ServerOptions): FastifyInstance {
   const sendError = errorSender(options.logger);
   const app: FastifyInstance = Fastify({
     loggerInstance: options.logger,
+    // A logger for each request would cost as much as its answer; `errorSender` says which request it was.
+    childLoggerFactory: (logger) => logger,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: largestBodyBytes,
     requestTimeout: requestTimeoutMs,
-    handlerTimeout: handlerTimeoutMs,
     connectionTimeout: idleSocketTimeoutMs,
     keepAliveTimeout: keepAliveTimeoutMs,
     http: {
       headersTimeout: headersTimeoutMs,
       connectionsCheckingInterval: 1_000,
-      // Node would answer without a body; `refuseAmbiguousHead` looks at the host instead.
+      // Node would answer without a body; `refusalOfHead` looks at the host instead.
       requireHostHeader: false,
       // Clients that offer HTTP/2 with every request are served without it.
       shouldUpgradeCallback: (request) =>
@@ -48,23 +52,31 @@ export function createServer(options: ServerOptions): FastifyInstance {
   brokenRequests.watch(app.server);
   acceptJsonOnly(app);
   answerErrors(app, sendError);
-  app.addHook('onRequest', refuseAmbiguousHead);
-  app.addHook('onRequest', refuseForeignWrites(originCheck(options.allowedOrigins)));
-  app.addHook('onRequest', async (request) => refuseRepeatedParameters(request.query));
-  app.addHook('onSend', async (_request, reply) => void forbidSniffing(reply));
-  closeAfterLastAnswer(app);
+  const open = followRequests(app);
+  answerInTime(app, open, deadline);
+  closeAfterLastAnswer(app, open);
+  refuseOddRequests(app, options.allowedOrigins);
   if (options.allowedOrigins.length > 0) allowOrigins(app, options.allowedOrigins);
   return app;
 }
 
 /** A connection that is kept alive after its answer would keep a server that is closing from its end. */
-function closeAfterLastAnswer(app: FastifyInstance): void {
-  let isClosing = false;
+function closeAfterLastAnswer(app: FastifyInstance, open: OpenRequests): void {
   app.addHook('preClose', async () => {
-    isClosing = true;
+    for (const reply of open.keys()) reply.header('Connection', 'close');
   });
-  app.addHook('onSend', async (_request, reply) => {
-    if (isClosing) reply.header('Connection', 'close');
+}
+
+/** One hook, without a promise: each would cost every request some of its time. */
+function refuseOddRequests(app: FastifyInstance, allowedOrigins: readonly string[]): void {
+  const isAllowed = originCheck(allowedOrigins);
+  app.addHook('onRequest', (request, reply, done) => {
+    forbidSniffing(reply);
+    const ofHead = refusalOfHead(request);
+    if (ofHead) reply.header('Connection', 'close');
+    const refusal = ofHead ?? refusalOfForeignWrite(request, isAllowed) ?? refusalOfQuery(request.query);
+    // First the parser reads on in what has come: it may find that none of it is a request.
+    process.nextTick(refusal ? () => sendRefusal(request, reply, refusal) : done);
   });
 }
 
@@ -93,8 +105,9 @@ function allowOrigins(app: FastifyInstance, origins: readonly string[]): void {
 }
 
 /** `?page=1&page=2` and `?page[]=1` mean different things to different programs; here they mean nothing. */
-function refuseRepeatedParameters(query: unknown): void {
+function refusalOfQuery(query: unknown): Refusal | null {
   for (const [name, value] of Object.entries(query ?? {}))
     if (Array.isArray(value) || name.includes('['))
-      throw new Refused('bad_request', 'A query parameter is given more than once or as an array');
+      return { kind: 'bad_request', messages: ['A query parameter is given more than once or as an array'] };
+  return null;
 }

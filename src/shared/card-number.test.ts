@@ -74,6 +74,18 @@ describe('a card number', () => {
     );
   });
 
+  it('is looked for in plain text as in any other', () => {
+    const plain = fc.string({ unit: fc.constantFrom(...'0123456789 -./abcdef'), maxLength: 60 });
+    const cardsInPlain = fc.tuple(words, cards, words).map((parts) => parts.join(' '));
+    fc.assert(
+      fc.property(
+        fc.oneof(plain, cardsInPlain, fc.string()),
+        (text) => containsCardNumber(text) === containsCardNumber(`${text} \u00e9`),
+      ),
+      { numRuns: 2_000 },
+    );
+  });
+
   it('has 13 to 19 digits', () => {
     const tooShort = digitsOf(0, 11);
     const tooLong = digitsOf(19, 40);

@@ -10,8 +10,20 @@ const longestCard = 19;
  * (ISO/IEC 7812-1, the Luhn formula). Full-width and other compatibility digits count as digits; UUIDs are passed over.
  */
 export function containsCardNumber(text: string): boolean {
+  if (isPlainlyNone(text)) return false;
   const runs = text.normalize('NFKC').replace(uuids, 'uuid').match(digitRuns) ?? [];
   return runs.some((run) => hasCardAmong(run.split(/\D+/)));
+}
+
+/** Nearly every text is ASCII with few digits. Outside of ASCII one character may stand for several digits. */
+function isPlainlyNone(text: string): boolean {
+  let digits = 0;
+  for (let index = 0; index < text.length; index++) {
+    const code = text.charCodeAt(index);
+    if (code > 0x7f) return false;
+    if (code >= 0x30 && code <= 0x39) digits++;
+  }
+  return digits < shortestCard;
 }
 
 /** Groups are joined from left to right, so that "card, then expiry date" is found as well as the card alone. */
