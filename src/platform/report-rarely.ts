@@ -1,4 +1,4 @@
-import { Unavailable } from '../shared/refusal.ts';
+import { Outage } from '../shared/refusal.ts';
 
 /** `untold`: how many errors of the outage have been kept back since the last one that was told. */
 export type Report = (error: Error, untold: number) => void;
@@ -7,7 +7,7 @@ const firstPauseMs = 1_000;
 const longestPauseMs = 60_000;
 
 /**
- * Returns what passes errors on to `report`, those of an outage ({@link Unavailable}, itself or as a cause) ever more
+ * Returns what passes errors on to `report`, those of an outage ({@link Outage}, itself or as a cause) ever more
  * rarely while they keep coming: all that polls fails with them, many times a second. `nowMs` is a monotonic clock.
  */
 export function reportRarely(report: Report, nowMs: () => number = () => performance.now()): (error: Error) => void {
@@ -30,5 +30,5 @@ export function reportRarely(report: Report, nowMs: () => number = () => perform
 }
 
 function isOfOutage(error: unknown): boolean {
-  return error instanceof Error && (error instanceof Unavailable || isOfOutage(error.cause));
+  return error instanceof Error && (error instanceof Outage || isOfOutage(error.cause));
 }

@@ -33,11 +33,14 @@ export function refused(kind: RefusalKind, ...messages: string[]): Readonly<{ ok
   return { ok: false, refusal: { kind, messages } };
 }
 
+/** Something that is needed does not answer: no fault of the request, and none of this program. */
+export class Outage extends Error {}
+
 /**
  * Thrown where something that is needed cannot be had now (the database, a place in a line): the request took
  * nothing and may be repeated after `retryAfterSeconds`.
  */
-export class Unavailable extends Error {
+export class Unavailable extends Outage {
   readonly retryAfterSeconds: number;
 
   constructor(message: string, options: { retryAfterSeconds?: number; cause?: unknown } = {}) {

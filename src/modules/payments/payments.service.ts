@@ -1,3 +1,5 @@
+import { Outage } from '../../shared/refusal.ts';
+
 /**
  * Everything that a payment provider must be able to do for the shop, each call under an idempotency key: the first
  * request under a key decides, and the same one again gets the same answer. A call that gets no answer, or one that says
@@ -65,7 +67,7 @@ export type GatewayAuthorization = Readonly<{
 }>;
 
 /** No answer in time, a broken connection, a fault of the gateway's own: what became of the call is unknown. */
-export class GatewayUnanswered extends Error {
+export class GatewayUnanswered extends Outage {
   constructor(message: string, options: { cause?: unknown } = {}) {
     super(message, options);
     this.name = 'GatewayUnanswered';

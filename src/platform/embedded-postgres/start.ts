@@ -18,7 +18,8 @@ const passingFaults =
 
 /** For a machine of 2 cores and some gigabytes. What is safe to lose nothing (fsync and the like) stays as it comes. */
 const tuning: Readonly<Record<string, string>> = {
-  max_connections: '100',
+  // Some 36 for each process of the shop.
+  max_connections: '200',
   shared_buffers: '256MB',
   maintenance_work_mem: '128MB',
   max_wal_size: '4GB',
