@@ -24,21 +24,37 @@ const signalsOfKeys = ['SIGINT', 'SIGQUIT'];
  * signals and exit status are this process's own. Where there is no such Node, says what is missing and exits 1.
  * @param {URL} script
  * @param {string[]} args
+ * @param {string[]} nodeOptions What that Node is to be told about its memory, unless whoever starts it says so.
  */
-export async function run(script, args) {
+export async function run(script, args, nodeOptions = []) {
   if (!existsSync(modules)) return fail(`${modules} is missing. Run \`npm ci\` first.`);
-  if (canRunTypeScript()) return await runHere(script, args);
+  const missing = isMemoryChosen() ? [] : nodeOptions;
+  if (canRunTypeScript()) {
+    if (missing.length > 0 && process.platform !== 'win32') startAnew(missing);
+    return await runHere(script, args);
+  }
   const pinned = pinnedNode();
   if (pinned === undefined) return fail(`${needs()} ${whyNoPinnedNode()}`);
   if (realpathSync(pinned) === realpathSync(process.execPath)) {
     return fail(`${needs()} Is type stripping switched off by NODE_OPTIONS=${process.env.NODE_OPTIONS ?? ''}?`);
   }
-  runInChild(pinned);
+  runInChild(pinned, missing);
 }
 
 // The two newest things that the code relies on; 26.0.0 lacks the second.
 function canRunTypeScript() {
   return Boolean(process.features.typescript) && typeof crypto.randomUUIDv7 === 'function';
+}
+
+// True also once Node was started anew, or in the child.
+function isMemoryChosen() {
+  return [process.env.NODE_OPTIONS ?? '', ...process.execArgv].some((option) => option.includes('semi-space-size'));
+}
+
+// Puts another Node in this one's place: V8 takes these options at its start only. Does not return.
+function startAnew(options) {
+  const args = [process.execPath, ...process.execArgv, ...options, ...process.argv.slice(1)];
+  process.execve(process.execPath, args, process.env);
 }
 
 async function runHere(script, args) {
@@ -54,11 +70,11 @@ function pinnedNode() {
   return file && existsSync(file) ? file : undefined;
 }
 
-function runInChild(node) {
+function runInChild(node, options) {
   const env = { ...process.env, PATH: [path.dirname(node), process.env.PATH].join(path.delimiter) };
   // Listened for before there is a child: it may be told to stop as soon as it shows a sign of life.
   for (const signal of forwardedSignals) process.on(signal, () => forward(signal, child));
-  const child = spawn(node, [...process.execArgv, ...process.argv.slice(1)], { stdio: 'inherit', env });
+  const child = spawn(node, [...process.execArgv, ...options, ...process.argv.slice(1)], { stdio: 'inherit', env });
   child.on('error', (error) => fail(`${node} does not start (${error.message}). ${needs()}`));
   child.on('exit', (status, signal) => (signal ? dieOf(signal) : process.exit(status)));
 }

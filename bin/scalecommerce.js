@@ -1,4 +1,11 @@
 #!/usr/bin/env node
 import { run } from './runtime.js';
 
-await run(new URL('../src/bin/scalecommerce.ts', import.meta.url), process.argv.slice(2));
+const args = process.argv.slice(2);
+/**
+ * What waits for a batch lives through many small collections of garbage. Room for all that comes in a second saves
+ * most of them; no other command needs it.
+ */
+const roomForRequests = ['--max-semi-space-size=64', '--min-semi-space-size=64'];
+
+await run(new URL('../src/bin/scalecommerce.ts', import.meta.url), args, args[0] === 'start' ? roomForRequests : []);

