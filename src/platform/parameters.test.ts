@@ -50,6 +50,23 @@ it('brings any text to the server as it is', async () => {
   );
 });
 
+it('brings JSON to the server as it is, and leaves it to the server to refuse what is none', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(fc.json(), { maxLength: 10 }), async (items) => {
+      const sendable = items.filter((item) => !item.includes('\\u0000'));
+      const back = (await sentAndReadBack('jsonb', sendable)) as string[];
+      expect(back.map((item) => JSON.parse(item))).toEqual(sendable.map((item) => JSON.parse(item)));
+    }),
+    { numRuns: 100 },
+  );
+  await expect(sentAndReadBack('jsonb', ['{'])).rejects.toMatchObject({ code: '22P02' });
+});
+
+it('leaves it to the server to refuse a NUL, and to make numbers of texts into texts', async () => {
+  await expect(sentAndReadBack('text', ['a\0b'])).rejects.toMatchObject({ code: '22021' });
+  expect(await sentAndReadBack('text', ['a', 1, true])).toEqual(['a', '1', 'true']);
+});
+
 it('brings numbers and truth values to the server as they are', async () => {
   expect(await sentAndReadBack('bigint', [0, -5, 9_007_199_254_740_991, null])).toEqual([
     '0',
