@@ -4,6 +4,9 @@ import { type CpuTimes, cpuTimes } from './cpu.ts';
 import type { DirectAnswer, DirectSetup, LoadAnswer, LoadQuestion, ServerSetup } from './messages.ts';
 import { awaitEnds, fillBaskets, type Outcome, readClock, readOutcome, type Shelf } from './shop.ts';
 
+/** What `start` runs with. */
+const asStarted = ['--max-semi-space-size=64', '--min-semi-space-size=64'];
+
 export type Bench = Readonly<{
   database: Database;
   databaseUrl: string;
@@ -46,7 +49,7 @@ export async function withShop<T>(
   shelf: Shelf,
   work: (shop: Shop) => Promise<T>,
 ): Promise<T> {
-  const server = await startChild('checkout-server.ts', bench.nodeOptions);
+  const server = await startChild('checkout-server.ts', [...asStarted, ...bench.nodeOptions]);
   const load = await startChild('checkout-load.ts', ['--max-semi-space-size=64']);
   try {
     const { port } = await server.ask<{ port: number }>({ databaseUrl: bench.databaseUrl, ...setup });
@@ -101,7 +104,7 @@ export async function withDirect<T>(
   setup: Omit<DirectSetup, 'databaseUrl'>,
   work: (direct: Child) => Promise<T>,
 ): Promise<T> {
-  const direct = await startChild('checkout-direct.ts', bench.nodeOptions);
+  const direct = await startChild('checkout-direct.ts', [...asStarted, ...bench.nodeOptions]);
   try {
     await direct.ask({ databaseUrl: bench.databaseUrl, ...setup });
     return await work(direct);
