@@ -11,7 +11,11 @@ export type Outcome = Readonly<{ completed: number; others: number; seconds: num
 const unitsPerProduct = 10_000_000;
 const basketsPerStatement = 5_000;
 
-const empty = sql('bench.empty', 'TRUNCATE products, baskets, simulated_gateway.journal CASCADE');
+const empty = sql(
+  'bench.empty',
+  `TRUNCATE products, baskets, orders, order_lines, order_contacts, order_states, payment_attempts, events,
+            simulated_gateway.journal CASCADE`,
+);
 const analyze = sql('bench.analyze', 'ANALYZE');
 const now = sql('bench.now', 'SELECT clock_timestamp()::text AS now');
 
