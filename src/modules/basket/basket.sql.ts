@@ -91,6 +91,13 @@ const selectLineFacts = sql(
     ORDER BY wanted.place`,
 );
 
+/*
+ * What a new basket with its first line takes, in microseconds (pg_stat_statements, batches of about 120, PostgreSQL 18 on 2
+ * cores): facts 10, basket 11 to 14, line 46 (20 without the foreign key to its product, which stays: baskets are written by
+ * whoever comes), reading it back 15. The updates at checkout 7 each (12 and 10 where the page has no room for them).
+ * One transaction for each write: 1,900 for a whole journey of three, instead of 145 in batches.
+ */
+
 const insertBaskets = sql(
   'basket.insert',
   `INSERT INTO baskets (id, token, expires_at)

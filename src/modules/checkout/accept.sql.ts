@@ -34,6 +34,13 @@ type NewOrderLine = Readonly<{
   unitPrice: number;
 }>;
 
+/*
+ * What the writes take, in microseconds an order (pg_stat_statements, batches of about 300, PostgreSQL 18 on 2 cores), and
+ * what they took with foreign keys to baskets, orders and products: orders 11 (20), lines 6 (18), states 9 (15), contacts 5
+ * (12). One transaction for each order instead of one for each batch: 1,200 in all, most of it for its round trips and its
+ * flush.
+ */
+
 const selectProducts = sql(
   'accept.products',
   `SELECT id, price_cents, max_per_order, archived_at IS NULL AS on_sale

@@ -37,7 +37,7 @@ const columns =
  * journal_one_end stands, and the other waits for its commit and is left out. A snapshot may miss an authorization that
  * is being written, so a void need not see the one that it closes. The order keeps two batches that share some
  * authorizations from waiting for each other in a circle. OFFSET 0 makes the planner look each authorization up by its
- * key: it took to hashing the whole book for each batch, at five times the cost.
+ * key: it took to hashing the whole book for each batch, at five times the cost (221 microseconds an order instead of 41 to 47, for its two entries).
  */
 const insertEntries = sql(
   'simulated_gateway.insert',
