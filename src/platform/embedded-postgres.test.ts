@@ -244,6 +244,13 @@ test('an interrupted creation leaves nothing that is taken for a cluster', async
   await postgres.release();
 });
 
+test("a creation that was interrupted while it wrote the password stands in nobody's way", async () => {
+  rmSync(dataDir, { recursive: true });
+  mkdirSync(dataDir);
+  writeFileSync(join(dataDir, 'postgres.password'), '', { mode: 0o600 });
+  await (await acquire()).release();
+});
+
 test('a cluster of another major version is refused by name', async () => {
   writeFileSync(join(dataDir, 'postgres', 'PG_VERSION'), '17\n');
   await expect(acquire()).rejects.toThrow(/made by PostgreSQL 17, but PostgreSQL 18 is installed/);

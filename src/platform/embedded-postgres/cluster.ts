@@ -97,13 +97,20 @@ function initdbArguments(cluster: string, passwordFile: string): string[] {
   ];
 }
 
+/**
+ * For a cluster that does not exist yet. Written under another name, so that whoever is killed on the way leaves no empty
+ * one behind; one that was left counts as none.
+ */
 function ensurePassword(place: Place): string {
-  if (existsSync(place.password)) return readPassword(place);
+  const left = existsSync(place.password) ? readPassword(place) : '';
+  if (left !== '') return left;
   const password = randomBytes(24).toString('base64url');
-  const file = openSync(place.password, 'wx', 0o600);
+  const unfinished = `${place.password}.new`;
+  const file = openSync(unfinished, 'w', 0o600);
   writeFileSync(file, password);
   fsyncSync(file);
   closeSync(file);
+  renameSync(unfinished, place.password);
   return password;
 }
 
