@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { refundDue } from './modules/checkout/cancel.ts';
 import { type OrderWorker, startOrderWorker } from './modules/checkout/order-worker.ts';
 import { reconcile } from './modules/checkout/reconcile.ts';
@@ -18,6 +19,9 @@ const reconciledMs = 60 * 60_000;
 /** What is newer may still be on its way. */
 const unripeMs = 60_000;
 
+/** What a round may still take once the orders at work are finished. */
+const roundsMs = 2_000;
+
 /** Starts what a worker process does. */
 export async function startWorker(resources: Resources, role: 'all' | 'worker'): Promise<Worker> {
   const { workerDatabase: database, gateway, notifications, onError } = resources;
@@ -34,8 +38,10 @@ export async function startWorker(resources: Resources, role: 'all' | 'worker'):
     owner: () => orders.owner(),
     handOver: (order) => orders.handOver(order),
     stop: async () => {
-      await stopRounds();
+      // A comparison of the books may take long: it is not waited for beyond what the orders take.
+      const rounds = stopRounds();
       await orders.stop();
+      await Promise.race([rounds, sleep(roundsMs, undefined, { ref: false })]);
     },
   };
 }

@@ -80,6 +80,9 @@ function setQuantityAsAsked(
 ): ReturnType<typeof setQuantity> {
   const { product_id, quantity } = request.body.product;
   const name = idempotencyKeyOf(request);
-  const key = name === null ? null : requestKey(`setQuantity ${version}`, name, { product_id, quantity });
+  const key =
+    name === null
+      ? null
+      : requestKey(`setQuantity ${version}`, name, { product_id: String(product_id).toLowerCase(), quantity });
   return setQuantity(baskets, basketTokenOf(request), product_id, quantity, departureOf(request), key);
 }

@@ -9,8 +9,6 @@ export type RefundDue = {
   total: number;
   currency: string;
   attempt: number;
-  restock: boolean;
-  requested_by: string;
 };
 
 const lockOrder = sql('cancel.lock_order', 'SELECT state FROM order_states WHERE order_id = $1 FOR NO KEY UPDATE');
@@ -31,7 +29,7 @@ const takeOver = sql(
 
 const selectRefundsDue = sql(
   'cancel.refunds_due',
-  `SELECT o.id AS order_id, o.basket_id, o.total, o.currency, p.attempt, c.restock, c.requested_by
+  `SELECT o.id AS order_id, o.basket_id, o.total, o.currency, p.attempt
      FROM cancellations c
      JOIN orders o ON o.id = c.order_id
      JOIN order_states s ON s.order_id = c.order_id AND s.state = 'completed'
@@ -40,6 +38,8 @@ const selectRefundsDue = sql(
     ORDER BY c.requested_at
     LIMIT $2`,
 );
+
+const selectWish = sql('cancel.wish', 'SELECT restock, requested_by FROM cancellations WHERE order_id = $1');
 
 const refundState = sql(
   'cancel.refund_state',
@@ -75,6 +75,15 @@ export function deferIntent(
 /** Completed orders that are to be cancelled, the oldest wish first; only `orderId` where that is given. */
 export function readRefundsDue(reader: Reader, orderId: string | null, limit: number): Promise<RefundDue[]> {
   return reader.query(selectRefundsDue, [orderId, limit]);
+}
+
+/** What is wished for an order that is to be cancelled. The order must be locked: the wish may have grown. */
+export async function readWish(
+  tx: Tx,
+  orderId: string,
+): Promise<{ restock: boolean; requested_by: string } | undefined> {
+  const [row] = await tx.query<{ restock: boolean; requested_by: string }>(selectWish, [orderId]);
+  return row;
 }
 
 /** With COMMIT: the order's money has been given back. */

@@ -129,3 +129,15 @@ it('completes an order that was captured already, and refunds it', async () => {
   expect(await charges(shop, product)).toEqual([total]);
   await expectNothingLeftOver(shop.url);
 });
+
+it('takes the goods back that somebody wants back while the refund is already under way', async () => {
+  const { shopper, product, id } = await sold();
+  const refund: PaymentGateway['refund'] = async (request) => {
+    await shop.query('UPDATE cancellations SET restock = true');
+    return shop.resources.gateway.refund(request);
+  };
+  expect(await cancel(id, { refund })).toMatchObject({ result: 'refunded' });
+  expect(await stockOf(shop, product)).toBe(5);
+  expect(await endedOrder(shopper, id)).toMatchObject({ status: 'refunded' });
+  await expectNothingLeftOver(shop.url);
+});

@@ -15,6 +15,7 @@ import {
   lockOrderState,
   type RefundDue,
   readRefundsDue,
+  readWish,
   recordRefundRefused,
 } from './cancel.sql.ts';
 import type { Owner } from './lease.sql.ts';
@@ -136,7 +137,8 @@ async function recordRefund(tx: Tx, due: RefundDue): Promise<OutcomeEvent | null
   const [basket] = await lockBasketsOfOrders(tx, [due.basket_id]);
   const state = await lockOrderState(tx, due.order_id);
   if (state !== 'completed' || !basket) return null;
-  if (due.restock) await takeBack(tx, due);
+  const wish = await readWish(tx, due.order_id);
+  if (wish?.restock) await takeBack(tx, due.order_id, wish.requested_by);
   const about = { basketId: basket.id, offset: basket.eventOffset + 1, orderId: due.order_id };
   const [event] = recordEvents(tx, [{ ...about, kind: 'refunded' }]);
   advanceStreams(tx, [about]);
@@ -144,13 +146,13 @@ async function recordRefund(tx: Tx, due: RefundDue): Promise<OutcomeEvent | null
   return event ?? null;
 }
 
-async function takeBack(tx: Tx, due: RefundDue): Promise<void> {
-  const lines = await readHeldLines(tx, [due.order_id]);
+async function takeBack(tx: Tx, orderId: string, requestedBy: string): Promise<void> {
+  const lines = await readHeldLines(tx, [orderId]);
   const units = lines.map((line) => ({ productId: line.product_id, quantity: line.quantity }));
   await lockStock(
     tx,
     units.map((unit) => unit.productId),
   );
   returnStock(tx, units);
-  bookReturned(tx, units, { who: due.requested_by, why: `Order ${due.order_id} was cancelled` });
+  bookReturned(tx, units, { who: requestedBy, why: `Order ${orderId} was cancelled` });
 }

@@ -115,7 +115,8 @@ function sendOutcome(
   { orderId, isReplay, outcome }: WaitedCheckout,
 ): FastifyReply {
   markReplayed(markPrivate(reply), isReplay).header('Location', orderPath(orderId));
-  if (!outcome)
+  // Neither sold nor failed: what was read is older than what was told.
+  if (!outcome || (!outcome.order && !outcome.error))
     return sendRefusal(request, reply, { kind: 'timeout', messages: ['The order is still being processed'] });
   if (outcome.order) return reply.code(201).send(outcome.order);
   return sendRefusal(request, reply, {

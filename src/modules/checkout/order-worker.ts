@@ -186,7 +186,7 @@ export class OrderWorker {
       else this.#known.delete(job.orderId);
     }
     this.#startWaiting();
-    if (job.isSuspect && !next) this.#look(() => this.#claimSuspect());
+    if (job.isSuspect) this.#look(() => this.#claimSuspect());
     this.#claimMore();
   }
 
@@ -206,7 +206,8 @@ export class OrderWorker {
     const isToBeTold = error instanceof LeaseLost ? this.#isNewsOf(job.owner) : isPowerOfTwo(job.failures + 1);
     if (isToBeTold) this.#options.onError(error);
     if (error instanceof LeaseLost) return null;
-    const failed = { ...job, handedOver: null, failures: job.failures + 1 };
+    // It came back from the try, so it is not what crashes workers.
+    const failed = { ...job, handedOver: null, isSuspect: false, failures: job.failures + 1 };
     const { database, onError } = this.#options;
     if (error instanceof GatewayUnanswered) await recordUnanswered(database, job.orderId, job.owner).catch(onError);
     if (isOutage(error)) return failed;

@@ -5,6 +5,7 @@ import type { Owner } from './lease.sql.ts';
 export type StateRow = {
   order_id: string;
   state: OrderState;
+  attempt: number;
   worker_id: string | null;
   worker_epoch: number | null;
 };
@@ -30,7 +31,7 @@ export type WorkRow = {
 
 const lockStates = sql(
   'settle.lock_states',
-  `SELECT order_id, state, worker_id, worker_epoch FROM order_states
+  `SELECT order_id, state, attempt, worker_id, worker_epoch FROM order_states
     WHERE order_id = ANY ($1::uuid[]) ORDER BY order_id FOR NO KEY UPDATE`,
 );
 

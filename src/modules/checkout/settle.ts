@@ -35,7 +35,7 @@ export async function settleOrders(tx: Tx, settlements: readonly Settlement[]): 
     settlements.map(({ work }) => work.orderId),
   );
   const stateOf = new Map(states.map((state) => [state.order_id, state]));
-  const valid = settlements.filter(({ owner, work }) => isOpenAndOwnedBy(stateOf.get(work.orderId), owner));
+  const valid = settlements.filter((settlement) => mayEnd(stateOf.get(settlement.work.orderId), settlement));
   if (valid.length === 0) return settlements.map(() => null);
   await giveBack(
     tx,
@@ -48,9 +48,11 @@ export async function settleOrders(tx: Tx, settlements: readonly Settlement[]): 
   return settlements.map(({ work }) => eventOf.get(work.orderId) ?? null);
 }
 
-function isOpenAndOwnedBy(state: StateRow | undefined, owner: Owner): boolean {
+/** The order is open and still the owner's. It may have been retried in between, and come back to the same owner. */
+function mayEnd(state: StateRow | undefined, { owner, work }: Settlement): boolean {
   const isOpen = state?.state === 'pending' || state?.state === 'authorized' || state?.state === 'captured';
-  return isOpen && state.worker_id === owner.workerId && state.worker_epoch === owner.epoch;
+  const isOwned = state?.worker_id === owner.workerId && state.worker_epoch === owner.epoch;
+  return isOpen && isOwned && state.attempt === work.attempt;
 }
 
 function eventsOf(settlements: readonly Settlement[], baskets: readonly LockedBasket[]): Omit<OutcomeEvent, 'id'>[] {
