@@ -51,6 +51,9 @@ type Job = Readonly<{
   faults: number;
 }>;
 
+/** The ways of finding orders in the table. */
+type Look = 'claim' | 'sweep' | 'suspect';
+
 /** Thrown where a process that was stopped for a while finds that its orders are somebody else's by now. */
 class LeaseLost extends Error {}
 
@@ -72,6 +75,7 @@ export class OrderWorker {
   #lostEpoch: number | null = null;
   /** Owned orders that the last sweep found and this worker did not know. */
   #unknownBefore: ReadonlySet<string> = new Set();
+  readonly #looking = new Set<Look>();
   #isStopping = false;
 
   constructor(options: OrderWorkerOptions, lease: Lease) {
@@ -79,10 +83,10 @@ export class OrderWorker {
     this.#lease = lease;
     this.#settlements = new BatchedSettlement(options.database, options.onError);
     this.#timers = [
-      setInterval(() => this.#look(() => this.#claim()), options.pollMs),
-      setInterval(() => this.#look(() => this.#sweep()), sweepEveryMs),
+      setInterval(() => this.#look('claim'), options.pollMs),
+      setInterval(() => this.#look('sweep'), sweepEveryMs),
     ];
-    this.#look(() => this.#claim());
+    this.#look('claim');
   }
 
   /** Under which owner an order accepted now is to be written; null: leave it free for any worker. */
@@ -106,8 +110,14 @@ export class OrderWorker {
     await this.#lease.release();
   }
 
-  #look(find: () => Promise<void>): void {
-    if (!this.#isStopping) find().catch(this.#options.onError);
+  /** Never beside another look of the same kind: on a database that stalls they would pile up before the lease's renewal. */
+  #look(kind: Look): void {
+    if (this.#isStopping || this.#looking.has(kind)) return;
+    this.#looking.add(kind);
+    const looks = { claim: () => this.#claim(), sweep: () => this.#sweep(), suspect: () => this.#claimSuspect() };
+    looks[kind]()
+      .catch(this.#options.onError)
+      .finally(() => this.#looking.delete(kind));
   }
 
   async #claim(): Promise<void> {
@@ -123,7 +133,7 @@ export class OrderWorker {
   #claimMore(): void {
     if (!this.#mayBeMore || this.#known.size >= mostKnown / 2) return;
     this.#mayBeMore = false;
-    this.#look(() => this.#claim());
+    this.#look('claim');
   }
 
   /**
@@ -186,7 +196,7 @@ export class OrderWorker {
       else this.#known.delete(job.orderId);
     }
     this.#startWaiting();
-    if (job.isSuspect) this.#look(() => this.#claimSuspect());
+    if (job.isSuspect) this.#look('suspect');
     this.#claimMore();
   }
 

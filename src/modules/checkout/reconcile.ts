@@ -148,6 +148,24 @@ async function refundCapture(
   await recordMoneyReturned(database, { orderId, attempt, state: 'refunded', amount });
 }
 
+type Answer = 'yes' | 'no' | 'unanswered';
+
+const problems: Readonly<Record<Answer, string | null>> = {
+  yes: null,
+  no: 'Paid in our books, and not captured in the gateway’s',
+  unanswered: 'Paid in our books; the gateway did not answer: compare again',
+};
+
+/** One look-up without an answer must not end the comparison of all the others. */
+async function isOnRecord(gateway: PaymentGateway, key: string): Promise<Answer> {
+  try {
+    return (await gateway.lookup(key))?.approved ? 'yes' : 'no';
+  } catch (error) {
+    if (error instanceof GatewayUnanswered) return 'unanswered';
+    throw error;
+  }
+}
+
 async function compareOurs({ database, gateway }: ReconcilerDesk, since: Date, until: Date): Promise<Reconciliation> {
   const discrepancies: Discrepancy[] = [];
   let compared = 0;
@@ -160,10 +178,10 @@ async function compareOurs({ database, gateway }: ReconcilerDesk, since: Date, u
     });
     compared += page.length;
     const keys = page.map((row) => paymentKey(row.order_id, row.attempt, 'capture'));
-    const records = await Promise.all(keys.map((key) => gateway.lookup(key)));
+    const answers = await Promise.all(keys.map((key) => isOnRecord(gateway, key)));
     for (const [index, key] of keys.entries()) {
-      if (records[index]?.approved) continue;
-      discrepancies.push({ key, problem: 'Paid in our books, and not captured in the gateway’s', acted: false });
+      const problem = problems[answers[index] ?? 'unanswered'];
+      if (problem) discrepancies.push({ key, problem, acted: false });
     }
     afterOrderId = page.at(-1)?.order_id ?? null;
     if (page.length < pageSize) return { compared, discrepancies };
