@@ -14,8 +14,6 @@ import {
   lockBasketsById,
   lockBasketsByToken,
   lockFreeBaskets,
-  lockFreeProducts,
-  lockProductsNamed,
   type RawLine,
   readLines,
   readRawLines,
@@ -112,18 +110,6 @@ export async function readCheckoutRows(tx: Tx, tokens: readonly string[]): Promi
 export async function findHeldBaskets(tx: Tx, ids: readonly string[]): Promise<Set<string>> {
   const held = new Set(ids);
   for (const id of await lockFreeBaskets(tx, ids)) held.delete(id);
-  return held;
-}
-
-/** Locks products as a line that names them does. Last in the global lock order. */
-export function lockProducts(tx: Tx, productIds: readonly string[]): Promise<void> {
-  return lockProductsNamed(tx, productIds);
-}
-
-/** Those of the products that somebody holds now so that no line can be written that names them; the others are locked. */
-export async function findHeldProducts(tx: Tx, productIds: readonly string[]): Promise<Set<string>> {
-  const held = new Set(productIds);
-  for (const id of await lockFreeProducts(tx, productIds)) held.delete(id);
   return held;
 }
 

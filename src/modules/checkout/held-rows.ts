@@ -1,12 +1,6 @@
 import type { HeldRows } from '../../platform/batches-around-held-rows.ts';
 import type { Database, Tx } from '../../platform/db.ts';
-import {
-  findHeldBaskets,
-  findHeldProducts,
-  lockBasketsOfOrders,
-  lockProducts,
-  readCheckoutRows,
-} from '../basket/basket.service.ts';
+import { findHeldBaskets, lockBasketsOfOrders, readCheckoutRows } from '../basket/basket.service.ts';
 import { findHeldStock, lockStock } from '../inventory/inventory.service.ts';
 import type { PlannedOrder } from './accept.ts';
 
@@ -18,8 +12,7 @@ export function findHeldRows(database: Database, planned: readonly PlannedOrder[
     const products = new Set([...rowsOf.values()].flatMap((rows) => rows.productIds));
     const heldBaskets = await findHeldBaskets(tx, baskets);
     const heldStock = await findHeldStock(tx, [...products]);
-    const heldProducts = await findHeldProducts(tx, [...products]);
-    return firstOfEach(planned, rowsOf, (row) => heldBaskets.has(row) || heldStock.has(row) || heldProducts.has(row));
+    return firstOfEach(planned, rowsOf, (row) => heldBaskets.has(row) || heldStock.has(row));
   });
 }
 
@@ -34,11 +27,10 @@ export function findNamed(
   );
 }
 
-/** Locks the basket with that id, or the product with its stock. */
+/** Locks the basket with that id, or the stock of that product: a checkout locks no product. */
 export async function lockHeldRow(tx: Tx, row: string): Promise<void> {
   await lockBasketsOfOrders(tx, [row]);
   await lockStock(tx, [row]);
-  await lockProducts(tx, [row]);
 }
 
 type Rows = Readonly<{ basketId: string; productIds: readonly string[] }>;
