@@ -254,10 +254,6 @@ describe('order, in a shop that sells', () => {
     'retry pays a parked order under a new key, once the old one is closed',
     async () => {
       const made = await makeOrder('tok_broken_answer');
-      expect(await run('order', 'retry', made.id)).toMatchObject({
-        status: 1,
-        stderr: `scalecommerce: Order ${made.number} is pending and not parked: the workers see to it.\n`,
-      });
       await eventually(async () => (await stateOf(made, 'parked_at')) !== null);
       const note = `parked: The gateway answered with something that cannot be read`;
       expect((await run('order', 'list', '--parked')).stdout).toMatch(new RegExp(`^${made.number} .* ${note}$`, 'm'));
@@ -411,6 +407,15 @@ describe('order, in a shop without a worker', () => {
     expect(await stateOf(made, 'state')).toBe('cancelled');
     expect(await stockOf(shop, made.product)).toBe(10);
     await expectAllWell();
+  });
+
+  test('retry of an order that is not parked is refused', async () => {
+    const made = await makeOrder();
+    expect(await run('order', 'retry', made.id)).toEqual({
+      status: 1,
+      stdout: '',
+      stderr: `scalecommerce: Order ${made.number} is pending and not parked: the workers see to it.\n`,
+    });
   });
 
   test(
