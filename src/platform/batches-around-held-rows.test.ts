@@ -1,16 +1,24 @@
 import { expect, it } from 'vitest';
 import { Unavailable } from '../shared/refusal.ts';
 import { BatchesAroundHeldRows, type HeldRows } from './batches-around-held-rows.ts';
-import type { Database, Tx } from './db.ts';
+import { CommitUnknown, type Database, type Tx } from './db.ts';
 
 type Job = Readonly<{ id: number; key: string | null; row: string }>;
 
 const job = (id: number, row: string, key: string | null = null): Job => ({ id, key, row });
 const tick = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-/** Batches over rows that are held while they are in `held`; `served` lists what was served together. */
-function batches(held: Set<string>) {
+type Probe = 'findHeld' | 'findNamed' | 'lockRow';
+
+/**
+ * Batches over rows that are held while they are in `held`; `served` lists what was served together. The answers to the
+ * COMMIT of all of `lost` are lost.
+ */
+function batches(held: Set<string>, lost: readonly Probe[] = []) {
   const served: number[][] = [];
+  const lose = (probe: Probe): void => {
+    if (lost.includes(probe)) throw new CommitUnknown(new Error('Connection terminated'));
+  };
   const timedOut = () =>
     new Unavailable('held', { cause: Object.assign(new Error('lock timeout'), { code: '55P03' }) });
   const waiting: Array<() => void> = [];
@@ -28,9 +36,18 @@ function batches(held: Set<string>) {
       return jobs.map(({ id }) => id);
     },
     keyOf: ({ key }) => key,
-    findHeld: async (_, jobs) => find(jobs, held),
-    findNamed: async (_, jobs, rows) => find(jobs, rows),
-    lockRow: (_, row) => new Promise<void>((resolve) => (held.has(row) ? waiting.push(() => resolve()) : resolve())),
+    findHeld: async (_, jobs) => {
+      lose('findHeld');
+      return find(jobs, held);
+    },
+    findNamed: async (_, jobs, rows) => {
+      lose('findNamed');
+      return find(jobs, rows);
+    },
+    lockRow: async (_, row) => {
+      lose('lockRow');
+      if (held.has(row)) await new Promise<void>((resolve) => waiting.push(resolve));
+    },
     onSplit: () => undefined,
   });
   const letGo = (row: string): void => {
@@ -98,4 +115,20 @@ it('forgets a row once nobody waits for it any more', async () => {
   await tick();
   await Promise.all([job(2, 'b'), job(3, 'a'), job(4, 'b')].map((one) => line.submit(one)));
   expect(served.flat()).toEqual([1, 2, 3, 4]);
+});
+
+it.each([['findHeld'], ['lockRow']] as const)('has taken nothing when the COMMIT of %s is lost', async (probe) => {
+  const { line, served } = batches(new Set(['a']), [probe]);
+  await expect(line.submit(job(1, 'a'))).rejects.toThrow(Unavailable);
+  expect(served).toEqual([]);
+});
+
+it('has taken nothing when the COMMIT of the look for those who wait is lost', async () => {
+  const { line, served, letGo } = batches(new Set(['a']), ['findNamed']);
+  const waiting = line.submit(job(1, 'a'));
+  for (let turns = 0; turns < 5; turns++) await tick();
+  await expect(line.submit(job(2, 'b'))).rejects.toThrow(Unavailable);
+  letGo('a');
+  await waiting;
+  expect(served.flat()).toEqual([1]);
 });

@@ -1,5 +1,6 @@
+import { Unavailable } from '../shared/refusal.ts';
 import { Coalescer, type CoalescerLimits, type CoalescerOptions, type Departure, LineFull } from './coalescer.ts';
-import { type Database, isDataFault, isLockTimeout, type Tx } from './db.ts';
+import { CommitUnknown, type Database, isDataFault, isLockTimeout, type Tx } from './db.ts';
 
 /** For each request that has to wait: the row that somebody holds. */
 export type HeldRows<Request> = ReadonlyMap<Request, string>;
@@ -79,7 +80,7 @@ export class BatchesAroundHeldRows<Request, Answer> {
   async #findBehindOthers(requests: readonly Request[]): Promise<HeldRows<Request>> {
     if (this.#aside === 0) return new Map();
     const { batchDatabase, findNamed } = this.#options;
-    const named = new Map(await findNamed(batchDatabase, requests, this.#sideLines));
+    const named = new Map(await look(() => findNamed(batchDatabase, requests, this.#sideLines)));
     for (const request of requests) {
       const place = this.#sidePlaces.get(this.#options.keyOf(request) ?? '');
       if (place) named.set(request, place.row);
@@ -110,7 +111,8 @@ export class BatchesAroundHeldRows<Request, Answer> {
       return await serve(batchDatabase, requests);
     } catch (error) {
       if (!isLockTimeout(error) || detours >= mostDetours) throw error;
-      return this.#serveAround(requests, departureOf, await findHeld(batchDatabase, requests), detours + 1);
+      const held = await look(() => findHeld(batchDatabase, requests));
+      return this.#serveAround(requests, departureOf, held, detours + 1);
     }
   }
 
@@ -154,15 +156,25 @@ export class BatchesAroundHeldRows<Request, Answer> {
     const { database, batchDatabase, serve, lockRow, findHeld } = this.#options;
     if (requests.length === 0) return [];
     try {
-      await database.transaction((tx) => lockRow(tx, row));
+      await look(() => database.transaction((tx) => lockRow(tx, row)));
       return await serve(batchDatabase, requests);
     } catch (error) {
       if (!isLockTimeout(error) || performance.now() > untilMs) throw error;
-      const held = await findHeld(batchDatabase, requests);
+      const held = await look(() => findHeld(batchDatabase, requests));
       const elsewhere = new Map([...held].filter(([, other]) => other !== row));
       const served = await this.#servePatiently(row, without(requests, elsewhere), untilMs);
       return assemble(requests, elsewhere, served, () => rejected(error));
     }
+  }
+}
+
+/** Runs a transaction that writes nothing: were its COMMIT lost, nothing was taken. */
+async function look<T>(run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    if (!(error instanceof CommitUnknown)) throw error;
+    throw new Unavailable('The database was lost during a look at held rows', { cause: error });
   }
 }
 
