@@ -3,6 +3,7 @@ import { journalEntry } from '../../../test/support/healthy-shop.ts';
 import { expectNothingLeftOver } from '../../../test/support/invariants.ts';
 import { addProduct, endedOrder, openTestShop, orderIdOf, Shopper, type TestShop } from '../../../test/support/shop.ts';
 import { newId } from '../../shared/ids.ts';
+import { Unavailable } from '../../shared/refusal.ts';
 import { GatewayUnanswered, type PaymentGateway } from '../payments/payments.service.ts';
 import { type Discrepancy, reconcile } from './reconcile.ts';
 
@@ -109,6 +110,51 @@ it('tells of what the gateway does not answer for, and goes on with the rest', a
   ]);
 });
 
+it('tells of each payment that it cannot look up, and goes on with the rest', async () => {
+  const ids = [await ended(), await ended(), await ended()].sort();
+  const last = await failedButAuthorized();
+  const [silent, garbled] = ids;
+  const lookup: PaymentGateway['lookup'] = async (key) => {
+    if (key.startsWith(`${silent}`)) throw new GatewayUnanswered('No answer');
+    if (key.startsWith(`${garbled}`)) throw new Error('Not to be read');
+    return shop.resources.gateway.lookup(key);
+  };
+  const listed = [...ids, last].map((id) => ({ key: `${id}:1:authorize`, amount: total, currency: 'USD' }));
+  const listAuthorizations = async () => listed.map((one) => ({ ...one, state: 'authorized' as const }));
+  const compareAgain = 'Could not be compared; do it again';
+  expect(await compareBooks({ lookup, listAuthorizations })).toEqual([
+    { key: `${silent}:1:authorize`, problem: `${compareAgain}: No answer`, acted: false },
+    { key: `${garbled}:1:authorize`, problem: `${compareAgain}: Not to be read`, acted: false },
+    { key: `${last}:1:authorize`, problem: 'Authorized for an order that is failed: voided', acted: true },
+    { key: `${silent}:1:capture`, problem: `${compareAgain}: No answer`, acted: false },
+    { key: `${garbled}:1:capture`, problem: `${compareAgain}: Not to be read`, acted: false },
+  ]);
+});
+
+it('compares our books although the gateway does not list its own', async () => {
+  const id = await ended();
+  await shop.query('DELETE FROM simulated_gateway.journal WHERE starts_with(key, $1)', [id]);
+  const listAuthorizations = async (): Promise<never> => {
+    throw new GatewayUnanswered('No answer');
+  };
+  expect(await compareBooks({ listAuthorizations })).toEqual([
+    {
+      key: 'from the first on',
+      problem: 'The gateway did not list its payments; compare again: No answer',
+      acted: false,
+    },
+    { key: `${id}:1:capture`, problem: 'Paid in our books, and not captured in the gateway’s', acted: false },
+  ]);
+});
+
+it('ends with the error of our own database', async () => {
+  await failedButAuthorized();
+  const voiding: PaymentGateway['void'] = async () => {
+    throw new Unavailable('The database does not answer');
+  };
+  await expect(compareBooks({ void: voiding })).rejects.toThrow('The database does not answer');
+});
+
 it('refunds what was captured in the moment in which it was to be voided', async () => {
   const id = await failedButAuthorized();
   await shop.query(journalEntry(id, 1, 'capture', { amount: total }));
@@ -145,11 +191,11 @@ it('tells of a sold order whose money is only set aside', async () => {
   ]);
 });
 
-it('tells of a payment of an order that does not exist', async () => {
+it.each([1, 9_999_999_999])('tells of a payment, attempt %i, of an order that does not exist', async (attempt) => {
   const stranger = newId();
-  await shop.query(journalEntry(stranger, 1, 'authorize', { amount: total }));
+  await shop.query(journalEntry(stranger, attempt, 'authorize', { amount: total }));
   const problem = 'The gateway has a payment of an order that does not exist';
-  expect(await compareBooks()).toEqual([{ key: `${stranger}:1:authorize`, problem, acted: false }]);
+  expect(await compareBooks()).toEqual([{ key: `${stranger}:${attempt}:authorize`, problem, acted: false }]);
 });
 
 it('leaves open orders alone, however far their payment has come', async () => {

@@ -1,5 +1,6 @@
-import type { Database } from '../../platform/db.ts';
+import { CommitUnknown, type Database } from '../../platform/db.ts';
 import { isUuid } from '../../shared/ids.ts';
+import { Unavailable } from '../../shared/refusal.ts';
 import {
   type GatewayAuthorization,
   GatewayUnanswered,
@@ -36,11 +37,8 @@ async function compareTheirs({ database, gateway }: ReconcilerDesk, since: Date)
   const discrepancies: Discrepancy[] = [];
   let compared = 0;
   for (let afterKey: string | null = null; ; ) {
-    const page: readonly GatewayAuthorization[] = await gateway.listAuthorizations({
-      since,
-      afterKey,
-      limit: pageSize,
-    });
+    const page: readonly GatewayAuthorization[] | Discrepancy = await listTheirs(gateway, since, afterKey);
+    if ('problem' in page) return { compared, discrepancies: [...discrepancies, page] };
     compared += page.length;
     const attempts = page.map((authorization) => attemptOf(authorization.key));
     const known = await readAttempts(
@@ -51,12 +49,39 @@ async function compareTheirs({ database, gateway }: ReconcilerDesk, since: Date)
     for (const [index, authorization] of page.entries()) {
       const attempt = attempts[index];
       const booked = attempt ? bookedOf.get(`${attempt.orderId}:${attempt.attempt}`) : undefined;
-      const found = await compare({ database, gateway }, authorization, booked);
+      const found = await compare({ database, gateway }, authorization, booked).catch((error: Error) =>
+        notCompared(authorization.key, error),
+      );
       if (found) discrepancies.push(found);
     }
     afterKey = page.at(-1)?.key ?? null;
     if (page.length < pageSize) return { compared, discrepancies };
   }
+}
+
+/** A page of the gateway's book; what can be compared without it still is. */
+async function listTheirs(
+  gateway: PaymentGateway,
+  since: Date,
+  afterKey: string | null,
+): Promise<readonly GatewayAuthorization[] | Discrepancy> {
+  try {
+    return await gateway.listAuthorizations({ since, afterKey, limit: pageSize });
+  } catch (error) {
+    if (!(error instanceof GatewayUnanswered)) throw error;
+    const key = afterKey === null ? 'from the first on' : `after ${afterKey}`;
+    return {
+      key,
+      problem: `The gateway did not list its payments; compare again: ${error.message}`,
+      acted: false,
+    };
+  }
+}
+
+/** One payment of which the gateway says nothing that can be used must not keep the others from being compared. */
+function notCompared(key: string, error: Error): Discrepancy {
+  if (error instanceof Unavailable || error instanceof CommitUnknown) throw error;
+  return { key, problem: `Could not be compared; do it again: ${error.message}`, acted: false };
 }
 
 /** Null where the books agree, or the order is still open: then its worker will bring its payment to an end. */
@@ -148,22 +173,9 @@ async function refundCapture(
   await recordMoneyReturned(database, { orderId, attempt, state: 'refunded', amount });
 }
 
-type Answer = 'yes' | 'no' | 'unanswered';
-
-const problems: Readonly<Record<Answer, string | null>> = {
-  yes: null,
-  no: 'Paid in our books, and not captured in the gateway’s',
-  unanswered: 'Paid in our books; the gateway did not answer: compare again',
-};
-
-/** One look-up without an answer must not end the comparison of all the others. */
-async function isOnRecord(gateway: PaymentGateway, key: string): Promise<Answer> {
-  try {
-    return (await gateway.lookup(key))?.approved ? 'yes' : 'no';
-  } catch (error) {
-    if (error instanceof GatewayUnanswered) return 'unanswered';
-    throw error;
-  }
+async function compareCapture(gateway: PaymentGateway, key: string): Promise<Discrepancy | null> {
+  const isCaptured = (await gateway.lookup(key))?.approved;
+  return isCaptured ? null : { key, problem: 'Paid in our books, and not captured in the gateway’s', acted: false };
 }
 
 async function compareOurs({ database, gateway }: ReconcilerDesk, since: Date, until: Date): Promise<Reconciliation> {
@@ -178,11 +190,10 @@ async function compareOurs({ database, gateway }: ReconcilerDesk, since: Date, u
     });
     compared += page.length;
     const keys = page.map((row) => paymentKey(row.order_id, row.attempt, 'capture'));
-    const answers = await Promise.all(keys.map((key) => isOnRecord(gateway, key)));
-    for (const [index, key] of keys.entries()) {
-      const problem = problems[answers[index] ?? 'unanswered'];
-      if (problem) discrepancies.push({ key, problem, acted: false });
-    }
+    const found = await Promise.all(
+      keys.map((key) => compareCapture(gateway, key).catch((error: Error) => notCompared(key, error))),
+    );
+    discrepancies.push(...found.filter((one) => one !== null));
     afterOrderId = page.at(-1)?.order_id ?? null;
     if (page.length < pageSize) return { compared, discrepancies };
   }
@@ -190,5 +201,5 @@ async function compareOurs({ database, gateway }: ReconcilerDesk, since: Date, u
 
 function attemptOf(key: string): { orderId: string; attempt: number } | null {
   const [orderId, attempt] = key.split(':');
-  return isUuid(orderId) && /^\d+$/.test(attempt ?? '') ? { orderId, attempt: Number(attempt) } : null;
+  return isUuid(orderId) && /^\d{1,9}$/.test(attempt ?? '') ? { orderId, attempt: Number(attempt) } : null;
 }
