@@ -1,5 +1,8 @@
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
+import { coalescerStats } from '../src/platform/coalescer.ts';
+import { poolStats } from '../src/platform/pools.ts';
+import { eventually } from './support/eventually.ts';
 import { expectNothingLeftOver } from './support/invariants.ts';
 import { addProduct, endedOrder, openTestShop, orderIdOf, Shopper, type TestShop } from './support/shop.ts';
 
@@ -20,6 +23,11 @@ beforeEach(async () => {
   await holder.query('BEGIN');
 });
 afterEach(() => holder.end());
+
+/** Batches under way in the lines of that name. */
+function standing(line: string): number {
+  return coalescerStats().find((stats) => stats.name === line)?.inFlight ?? 0;
+}
 
 async function shopperWith(product: string): Promise<Shopper> {
   const shopper = new Shopper(shop.app);
@@ -53,6 +61,23 @@ it('a held product holds up who wants it, and nobody else', async () => {
     expect(await endedOrder(shopper, orderIdOf((await late[index]) as never))).toMatchObject({ status: 'completed' });
   // The line set aside is gone with the last of it: the product is sold in batches again.
   expect((await (await shopperWith(held)).checkout('v1')).statusCode).toBe(201);
+  await expectNothingLeftOver(shop.url);
+});
+
+it('many held products leave connections for everybody else, and are all sold once they are free', async () => {
+  const held = await Promise.all(Array.from({ length: 20 }, () => addProduct(shop, { stock: 1 })));
+  const waiting = await Promise.all(held.map(shopperWith));
+  const other = await shopperWith(await addProduct(shop));
+  await holder.query('SELECT FROM stock WHERE product_id = ANY ($1) FOR UPDATE', [held]);
+  const late = waiting.map((shopper) => shopper.checkout('v2'));
+  await eventually(() => standing('checkouts, aside') === held.length);
+  expect((await other.checkout('v1')).statusCode).toBe(201);
+  expect(poolStats().find((pool) => pool.name === 'engine')).toMatchObject({ waiting: 0 });
+  await holder.query('COMMIT');
+  const accepted = await Promise.all(late);
+  expect(accepted.map((answer) => answer.statusCode)).toEqual(accepted.map(() => 202));
+  for (const [index, shopper] of waiting.entries())
+    expect(await endedOrder(shopper, orderIdOf(accepted[index] as never))).toMatchObject({ status: 'completed' });
   await expectNothingLeftOver(shop.url);
 });
 

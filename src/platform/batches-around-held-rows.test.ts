@@ -21,7 +21,8 @@ function batches(held: Set<string>, lost: readonly Probe[] = []) {
   };
   const timedOut = () =>
     new Unavailable('held', { cause: Object.assign(new Error('lock timeout'), { code: '55P03' }) });
-  const waiting: Array<() => void> = [];
+  const waiting: Array<{ row: string; go: () => void }> = [];
+  const busy = { now: 0, most: 0 };
   const find = (jobs: readonly Job[], rows: { has(row: string): boolean }): HeldRows<Job> =>
     new Map(jobs.filter(({ row }) => rows.has(row)).map((found) => [found, found.row]));
   const database = { transaction: (work) => work({} as Tx) } as Database;
@@ -30,7 +31,9 @@ function batches(held: Set<string>, lost: readonly Probe[] = []) {
     database,
     batchDatabase: database,
     serve: async (_, jobs) => {
+      busy.most = Math.max(busy.most, ++busy.now);
       await tick();
+      busy.now--;
       if (jobs.some(({ row }) => held.has(row))) throw timedOut();
       served.push(jobs.map(({ id }) => id));
       return jobs.map(({ id }) => id);
@@ -46,15 +49,18 @@ function batches(held: Set<string>, lost: readonly Probe[] = []) {
     },
     lockRow: async (_, row) => {
       lose('lockRow');
-      if (held.has(row)) await new Promise<void>((resolve) => waiting.push(resolve));
+      if (held.has(row)) await new Promise<void>((go) => waiting.push({ row, go }));
     },
     onSplit: () => undefined,
   });
   const letGo = (row: string): void => {
     held.delete(row);
-    for (const go of waiting.splice(0)) go();
+    for (const one of waiting.filter((each) => each.row === row)) {
+      waiting.splice(waiting.indexOf(one), 1);
+      one.go();
+    }
   };
-  return { line, served, letGo };
+  return { line, served, letGo, waiting, busy };
 }
 
 it('serves all but those that need a held row, and these once it is free', async () => {
@@ -131,4 +137,18 @@ it('has taken nothing when the COMMIT of the look for those who wait is lost', a
   letGo('a');
   await waiting;
   expect(served.flat()).toEqual([1]);
+});
+
+it('stands before a few held rows at a time, so that connections are left, and comes to all of them', async () => {
+  const rows = Array.from({ length: 20 }, (_, index) => `row ${index}`);
+  const { line, served, letGo, waiting, busy } = batches(new Set(rows));
+  const answers = rows.map((row, index) => line.submit(job(index, row)));
+  for (let turns = 0; turns < 10; turns++) await tick();
+  expect(waiting.map(({ row }) => row)).toEqual(rows.slice(0, 4));
+  expect(await line.submit(job(20, 'free'))).toBe(20);
+  busy.most = 0;
+  for (const row of rows) letGo(row);
+  expect(await Promise.all(answers)).toEqual(rows.map((_, index) => index));
+  expect(busy.most).toBe(1);
+  expect(served).toHaveLength(21);
 });

@@ -1,6 +1,7 @@
 import { Unavailable } from '../shared/refusal.ts';
 import { Coalescer, type CoalescerLimits, type CoalescerOptions, type Departure, LineFull } from './coalescer.ts';
 import { CommitUnknown, type Database, isDataFault, isLockTimeout, type Tx } from './db.ts';
+import { Turns } from './turns.ts';
 
 /** For each request that has to wait: the row that somebody holds. */
 export type HeldRows<Request> = ReadonlyMap<Request, string>;
@@ -44,6 +45,12 @@ const sideLimits: CoalescerLimits = { waiting: 2_000, waitingPerKey: 64, batch: 
 const mostAside = 10_000;
 /** How long those set aside try for a row that stays held. */
 const patienceMs = 5_000;
+/**
+ * Of the side lines, however many rows are held: so many wait for their row at the same time, each on a connection, and
+ * one is served beside the main line, to which the other connections for batches are left.
+ */
+const waitAtOnce = 4;
+const servedAtOnce = 1;
 /** Batches that run into one held row after another are given up. */
 const mostDetours = 3;
 
@@ -57,6 +64,8 @@ export class BatchesAroundHeldRows<Request, Answer> {
   readonly #line: Coalescer<Request, Answer>;
   readonly #sideLines = new Map<string, SideLine<Request, Answer>>();
   readonly #sidePlaces = new Map<string, SidePlace>();
+  readonly #turnsToWait = new Turns(waitAtOnce);
+  readonly #turnsToServe = new Turns(servedAtOnce);
   #aside = 0;
 
   constructor(options: BatchesOptions<Request, Answer>) {
@@ -153,18 +162,25 @@ export class BatchesAroundHeldRows<Request, Answer> {
     requests: readonly Request[],
     untilMs: number,
   ): Promise<readonly (Answer | Promise<Answer>)[]> {
-    const { database, batchDatabase, serve, lockRow, findHeld } = this.#options;
+    const { batchDatabase, serve, findHeld } = this.#options;
     if (requests.length === 0) return [];
     try {
-      await look(() => database.transaction((tx) => lockRow(tx, row)));
-      return await serve(batchDatabase, requests);
+      await this.#turnsToWait.run(() => this.#waitForRow(row, untilMs));
+      return await this.#turnsToServe.run(() => serve(batchDatabase, requests));
     } catch (error) {
       if (!isLockTimeout(error) || performance.now() > untilMs) throw error;
-      const held = await look(() => findHeld(batchDatabase, requests));
+      const held = await this.#turnsToServe.run(() => look(() => findHeld(batchDatabase, requests)));
       const elsewhere = new Map([...held].filter(([, other]) => other !== row));
       const served = await this.#servePatiently(row, without(requests, elsewhere), untilMs);
       return assemble(requests, elsewhere, served, () => rejected(error));
     }
+  }
+
+  /** Where many rows stay held, the turn may come too late: then those behind it are not kept waiting. */
+  async #waitForRow(row: string, untilMs: number): Promise<void> {
+    if (performance.now() > untilMs) throw new Unavailable('Too many rows are held at the same time');
+    const { database, lockRow } = this.#options;
+    await look(() => database.transaction((tx) => lockRow(tx, row)));
   }
 }
 
