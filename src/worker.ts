@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { refundDue } from './modules/checkout/cancel.ts';
 import { type OrderWorker, startOrderWorker } from './modules/checkout/order-worker.ts';
-import { reconcile } from './modules/checkout/reconcile.ts';
+import { lastPeriod, reconcile } from './modules/checkout/reconcile.ts';
 import { purgeExpiredKeys } from './modules/idempotency/idempotency.service.ts';
 import { startRounds } from './platform/rounds.ts';
 import type { Resources } from './resources.ts';
@@ -16,8 +16,6 @@ const reconcileEveryMs = 10 * 60_000;
 const purgeEveryMs = 10 * 60_000;
 /** What is older was compared before, several times. */
 const reconciledMs = 60 * 60_000;
-/** What is newer may still be on its way. */
-const unripeMs = 60_000;
 
 /** What a round may still take once the orders at work are finished. */
 const roundsMs = 2_000;
@@ -47,7 +45,7 @@ export async function startWorker(resources: Resources, role: 'all' | 'worker'):
 }
 
 async function reconcileBooks({ workerDatabase: database, gateway, logger }: Resources): Promise<void> {
-  const until = new Date(Date.now() - unripeMs);
-  const { discrepancies } = await reconcile({ database, gateway }, new Date(until.getTime() - reconciledMs), until);
+  const { since, until } = await lastPeriod(database, reconciledMs);
+  const { discrepancies } = await reconcile({ database, gateway }, since, until);
   for (const { key, problem, acted } of discrepancies) logger.warn({ key, acted }, problem);
 }

@@ -11,6 +11,8 @@ export type BookedAttempt = {
   payment_state: 'authorized' | 'captured' | 'declined' | 'voided' | 'refunded' | null;
 };
 
+const selectNow = sql('reconcile.now', 'SELECT clock_timestamp() AS now');
+
 const selectAttempts = sql(
   'reconcile.attempts',
   `SELECT wanted.order_id, wanted.attempt, s.state AS order_state, o.total, o.currency, p.state AS payment_state
@@ -34,6 +36,13 @@ const recordReturned = sql(
   `INSERT INTO payment_attempts (order_id, attempt, state, amount, reference) VALUES ($1, $2, $3, $4, $5)
    ON CONFLICT (order_id, attempt) DO UPDATE SET state = excluded.state, reference = excluded.reference`,
 );
+
+/** What time it is for the database. */
+export async function readNow(reader: Reader): Promise<Date> {
+  const [row] = await reader.query<{ now: Date }>(selectNow);
+  if (!row) throw new Error('The database did not say what time it is');
+  return row.now;
+}
 
 /** Our books on those attempts, each with its order. */
 export function readAttempts(

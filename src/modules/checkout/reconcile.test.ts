@@ -1,11 +1,11 @@
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { journalEntry } from '../../../test/support/healthy-shop.ts';
 import { expectNothingLeftOver } from '../../../test/support/invariants.ts';
 import { addProduct, endedOrder, openTestShop, orderIdOf, Shopper, type TestShop } from '../../../test/support/shop.ts';
 import { newId } from '../../shared/ids.ts';
 import { Unavailable } from '../../shared/refusal.ts';
 import { GatewayUnanswered, type PaymentGateway } from '../payments/payments.service.ts';
-import { type Discrepancy, reconcile } from './reconcile.ts';
+import { type Discrepancy, lastPeriod, reconcile } from './reconcile.ts';
 
 const hourMs = 3_600_000;
 const total = 1_000;
@@ -234,4 +234,14 @@ it('goes through books longer than a page', async () => {
   for (const stranger of strangers) await shop.query(journalEntry(stranger, 1, 'authorize', { amount: total }));
   const found = await compareBooks();
   expect(found.map(({ key }) => key)).toEqual(strangers.map((id) => `${id}:1:authorize`).sort());
+});
+
+it('compares what the database calls the last hour, however wrong the clock of this process is', async () => {
+  const [before] = await shop.query<{ now: Date }>('SELECT clock_timestamp() AS now');
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + hourMs });
+  const { since, until } = await lastPeriod(shop.resources.database, hourMs).finally(() => vi.useRealTimers());
+  const [after] = await shop.query<{ now: Date }>('SELECT clock_timestamp() AS now');
+  expect(until.getTime()).toBeGreaterThanOrEqual(Number(before?.now) - 60_000);
+  expect(until.getTime()).toBeLessThanOrEqual(Number(after?.now) - 60_000);
+  expect(until.getTime() - since.getTime()).toBe(hourMs);
 });

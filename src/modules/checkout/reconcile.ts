@@ -1,4 +1,4 @@
-import { CommitUnknown, type Database } from '../../platform/db.ts';
+import { CommitUnknown, type Database, type Reader } from '../../platform/db.ts';
 import { isUuid } from '../../shared/ids.ts';
 import { Unavailable } from '../../shared/refusal.ts';
 import {
@@ -7,7 +7,7 @@ import {
   type PaymentGateway,
   paymentKey,
 } from '../payments/payments.service.ts';
-import { type BookedAttempt, readAttempts, readPaid, recordMoneyReturned } from './reconcile.sql.ts';
+import { type BookedAttempt, readAttempts, readNow, readPaid, recordMoneyReturned } from './reconcile.sql.ts';
 
 /** Where the two books differ, or differed: `acted` says that the money was given back. */
 export type Discrepancy = Readonly<{ key: string; problem: string; acted: boolean }>;
@@ -17,7 +17,18 @@ export type Reconciliation = Readonly<{ compared: number; discrepancies: readonl
 
 export type ReconcilerDesk = Readonly<{ database: Database; gateway: PaymentGateway }>;
 
+/** From `since` on, up to before `until`. */
+export type Period = Readonly<{ since: Date; until: Date }>;
+
 const pageSize = 500;
+/** What is newer may still be on its way. */
+const unripeMs = 60_000;
+
+/** The latest `lengthMs` that can be compared, by the database's clock: that of a process may be wrong. */
+export async function lastPeriod(reader: Reader, lengthMs: number): Promise<Period> {
+  const untilMs = (await readNow(reader)).getTime() - unripeMs;
+  return { since: new Date(untilMs - lengthMs), until: new Date(untilMs) };
+}
 
 /**
  * Compares the gateway's book with ours from `since` on, up to `until`: what is newer may still be on its way. Money that
