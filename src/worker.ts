@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { refundDue } from './modules/checkout/cancel.ts';
+import { openRefunds } from './modules/checkout/cancel.ts';
 import { type OrderWorker, startOrderWorker } from './modules/checkout/order-worker.ts';
 import { lastPeriod, reconcile } from './modules/checkout/reconcile.ts';
 import { purgeExpiredKeys } from './modules/idempotency/idempotency.service.ts';
@@ -26,7 +26,7 @@ export async function startWorker(resources: Resources, role: 'all' | 'worker'):
   const orders = await startOrderWorker({ database, gateway, notifications, onError, pollMs: pollOrdersMs[role] });
   const stopRounds = startRounds(
     [
-      { everyMs: refundsEveryMs, run: async () => void (await refundDue({ database, gateway, notifications })) },
+      { everyMs: refundsEveryMs, run: openRefunds({ database, gateway, notifications }, onError) },
       { everyMs: reconcileEveryMs, run: () => reconcileBooks(resources) },
       { everyMs: purgeEveryMs, run: async () => void (await purgeExpiredKeys(database)) },
     ],

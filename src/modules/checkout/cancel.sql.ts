@@ -27,17 +27,23 @@ const takeOver = sql(
     WHERE order_id = $1 AND ended_at IS NULL`,
 );
 
+const refundsDue = `
+  SELECT o.id AS order_id, o.basket_id, o.total, o.currency, p.attempt
+    FROM cancellations c
+    JOIN orders o ON o.id = c.order_id
+    JOIN order_states s ON s.order_id = c.order_id AND s.state = 'completed'
+    JOIN payment_attempts p ON p.order_id = c.order_id AND p.state = 'captured'`;
+
 const selectRefundsDue = sql(
   'cancel.refunds_due',
-  `SELECT o.id AS order_id, o.basket_id, o.total, o.currency, p.attempt
-     FROM cancellations c
-     JOIN orders o ON o.id = c.order_id
-     JOIN order_states s ON s.order_id = c.order_id AND s.state = 'completed'
-     JOIN payment_attempts p ON p.order_id = c.order_id AND p.state = 'captured'
-    WHERE c.ended_at IS NULL AND ($1::uuid IS NULL OR c.order_id = $1)
-    ORDER BY c.requested_at
-    LIMIT $2`,
+  `${refundsDue}
+    LEFT JOIN unnest($1::uuid[]) WITH ORDINALITY AS tried (order_id, place) ON tried.order_id = c.order_id
+   WHERE c.ended_at IS NULL
+   ORDER BY tried.place NULLS FIRST, c.requested_at
+   LIMIT $2`,
 );
+
+const selectRefundDue = sql('cancel.refund_due', `${refundsDue} WHERE c.ended_at IS NULL AND c.order_id = $1`);
 
 const selectWish = sql('cancel.wish', 'SELECT restock, requested_by FROM cancellations WHERE order_id = $1');
 
@@ -72,9 +78,15 @@ export function deferIntent(
   tx.defer(takeOver, [orderId, intent.owner.workerId, intent.owner.epoch]);
 }
 
-/** Completed orders that are to be cancelled, the oldest wish first; only `orderId` where that is given. */
-export function readRefundsDue(reader: Reader, orderId: string | null, limit: number): Promise<RefundDue[]> {
-  return reader.query(selectRefundsDue, [orderId, limit]);
+/** Completed orders that are to be cancelled: the oldest wish first, but `tried` in their order behind all others. */
+export function readRefundsDue(reader: Reader, tried: readonly string[], limit: number): Promise<RefundDue[]> {
+  return reader.query(selectRefundsDue, [tried, limit]);
+}
+
+/** The order, if it is completed and to be cancelled. */
+export async function findRefundDue(reader: Reader, orderId: string): Promise<RefundDue | undefined> {
+  const [row] = await reader.query<RefundDue>(selectRefundDue, [orderId]);
+  return row;
 }
 
 /** What is wished for an order that is to be cancelled. The order must be locked: the wish may have grown. */

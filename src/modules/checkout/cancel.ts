@@ -12,12 +12,14 @@ import { GatewayUnanswered, type PaymentGateway, paymentKey } from '../payments/
 import {
   deferIntent,
   deferRefund,
+  findRefundDue,
   lockOrderState,
   type RefundDue,
   readRefundsDue,
   readWish,
   recordRefundRefused,
 } from './cancel.sql.ts';
+import { isToBeTold } from './failures.ts';
 import type { Owner } from './lease.sql.ts';
 import { takeLease } from './lease.ts';
 import { endPayment } from './pay.ts';
@@ -39,7 +41,7 @@ export type CancelResult =
   | Readonly<{ result: 'refused'; message: string }>;
 
 /** What came of one refund; `message` is the gateway's. */
-export type RefundResult =
+type RefundResult =
   | Readonly<{ orderId: string; result: 'refunded' | 'unanswered' }>
   | Readonly<{ orderId: string; result: 'refused'; message: string }>;
 
@@ -80,13 +82,14 @@ export async function cancelOrder(
     if (!state) return { result: 'not_found' };
     if (isOverFor(state)) return { result: 'over', state };
     if (state !== 'completed' && (await endAs(desk, orderId, owner)) === 'not_captured') return { result: 'cancelled' };
-    const [refund] = await refundDue(desk, orderId);
-    return refund ?? { result: 'unanswered' };
+    const due = await findRefundDue(desk.database, orderId);
+    return due ? await refundOne(desk, due) : { result: 'unanswered' };
   } catch (error) {
     if (error instanceof GatewayUnanswered) return { result: 'unanswered' };
     throw error;
   } finally {
-    await lease.release();
+    // It runs out by itself: no reason to keep back what was done, or why it was not.
+    await lease.release().catch(onError);
   }
 }
 
@@ -105,12 +108,37 @@ function isOverFor(state: OrderState): boolean {
 }
 
 /**
- * Gives back the money of completed orders that are to be cancelled, or of the one with that id. Whoever repeats it gets
- * the gateway's first answer again; what is not answered is still due.
+ * Opens the rounds in which the money of completed orders that are to be cancelled is given back, some at once: those
+ * first that were not asked for yet, then those that were asked for the longest time ago, so that what fails again and
+ * again holds up nobody else. Whoever repeats a refund gets the gateway's first answer again; what is not answered is still
+ * due. A round rejects only where it cannot learn what is due.
  */
-export async function refundDue(desk: RefundDesk, orderId: string | null = null): Promise<RefundResult[]> {
-  const due = await readRefundsDue(desk.database, orderId, refundsAtOnce);
-  return Promise.all(due.map((refund) => refundOne(desk, refund)));
+export function openRefunds(desk: RefundDesk, onError: (error: Error) => void): () => Promise<void> {
+  /** By order, in the order of the last tries. */
+  const triesOf = new Map<string, number>();
+  const refundNext = async (due: RefundDue): Promise<void> => {
+    const { order_id: orderId } = due;
+    const tries = (triesOf.get(orderId) ?? 0) + 1;
+    triesOf.delete(orderId);
+    triesOf.set(orderId, tries);
+    try {
+      const { result } = await refundOne(desk, due);
+      if (result !== 'unanswered') triesOf.delete(orderId);
+    } catch (cause) {
+      const reason = (cause as Error).message;
+      if (isToBeTold(tries)) onError(new Error(`Order ${orderId} could not be refunded: ${reason}`, { cause }));
+    }
+  };
+  return async () => {
+    const due = await readRefundsDue(desk.database, [...triesOf.keys()], refundsAtOnce);
+    // Fewer are all there are: of the others somebody else has taken care.
+    if (due.length < refundsAtOnce) keepOnly(triesOf, new Set(due.map((refund) => refund.order_id)));
+    await Promise.all(due.map(refundNext));
+  };
+}
+
+function keepOnly(triesOf: Map<string, number>, orderIds: ReadonlySet<string>): void {
+  for (const orderId of triesOf.keys()) if (!orderIds.has(orderId)) triesOf.delete(orderId);
 }
 
 async function refundOne(desk: RefundDesk, due: RefundDue): Promise<RefundResult> {

@@ -13,6 +13,7 @@ import {
   readOwnedOrders,
   recordUnanswered,
 } from './claim.sql.ts';
+import { isToBeTold } from './failures.ts';
 import type { Owner } from './lease.sql.ts';
 import { type Lease, takeLease } from './lease.ts';
 import { endPayment } from './pay.ts';
@@ -212,9 +213,8 @@ export class OrderWorker {
   }
 
   async #afterFailure(job: Job, error: Error): Promise<Job | null> {
-    // Told ever more rarely: an outage that holds up thousands of orders must not bury the log.
-    const isToBeTold = error instanceof LeaseLost ? this.#isNewsOf(job.owner) : isPowerOfTwo(job.failures + 1);
-    if (isToBeTold) this.#options.onError(error);
+    const isNews = error instanceof LeaseLost ? this.#isNewsOf(job.owner) : isToBeTold(job.failures + 1);
+    if (isNews) this.#options.onError(error);
     if (error instanceof LeaseLost) return null;
     // It came back from the try, so it is not what crashes workers.
     const failed = { ...job, handedOver: null, isSuspect: false, failures: job.failures + 1 };
@@ -273,10 +273,6 @@ export class OrderWorker {
   #checkLease(owner: Owner): void {
     if (!this.#lease.isHeldBy(owner)) throw new LeaseLost('The lease was lost before a call to the gateway');
   }
-}
-
-function isPowerOfTwo(count: number): boolean {
-  return Number.isInteger(Math.log2(count));
 }
 
 function isOutage(error: Error): boolean {
