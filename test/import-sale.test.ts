@@ -1,9 +1,11 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type ImportReport, importCatalog } from '../src/modules/catalog/import.service.ts';
-import { openDatabase } from '../src/platform/db.ts';
+import { type Database, openDatabase } from '../src/platform/db.ts';
 import { expectNothingLeftOver } from './support/invariants.ts';
 import { allEnded, charges, movedUnits, soldUnits, stockOf } from './support/ledger.ts';
 import { addProduct, openTestShop, Shopper, type TestShop } from './support/shop.ts';
+import { onSteppedShop } from './support/stepped-shop.ts';
+import { stepThrough } from './support/steps.ts';
 
 type Figures = Readonly<{ stock: number; priceCents: number }>;
 
@@ -16,29 +18,35 @@ beforeAll(async () => {
 afterAll(() => shop.close());
 
 /** Imports a line for each product, as the command does with --stock: on a connection of its own. */
-async function importStock(products: readonly string[], { stock, priceCents }: Figures): Promise<ImportReport> {
-  const lines = products.map((id) => {
-    const line = { sku: `SKU-${id}`, name: 'Lamp', description: 'It shines', price_cents: priceCents };
-    return JSON.stringify({ ...line, currency: 'USD', stock });
-  });
-  async function* chunks(): AsyncGenerator<Buffer> {
-    yield Buffer.from(lines.join('\n'));
-  }
+async function importStock(products: readonly string[], figures: Figures): Promise<ImportReport> {
   const db = openDatabase({ url: shop.url, name: 'import', connections: 1, waiting: 1, onError: () => undefined });
-  const report = await importCatalog(
+  const lines = products.map((id) => ({ ...figures, sku: `SKU-${id}`, name: 'Lamp' }));
+  const report = await importLines(db, lines, true);
+  await db.close();
+  return report;
+}
+
+type Line = Figures & Readonly<{ sku: string; name: string }>;
+
+function importLines(db: Database, lines: readonly Line[], withStock: boolean): Promise<ImportReport> {
+  const texts = lines.map(({ priceCents, ...line }) =>
+    JSON.stringify({ ...line, price_cents: priceCents, description: `About the ${line.name}`, currency: 'USD' }),
+  );
+  async function* chunks(): AsyncGenerator<Buffer> {
+    yield Buffer.from(texts.join('\n'));
+  }
+  return importCatalog(
     db,
     { name: 'stock.ndjson', chunks: chunks() },
     {
       currency: 'USD',
-      withStock: true,
+      withStock,
       onBadLine: () => undefined,
       onProgress: () => undefined,
       onWaiting: () => undefined,
       signal: new AbortController().signal,
     },
   );
-  await db.close();
-  return report;
 }
 
 /** Shoppers with one unit of each product in their baskets. */
@@ -100,4 +108,29 @@ test('stock that comes in during a stampede is sold to the last unit and no furt
   expect(await charges(shop, product)).toHaveLength(moved);
   expect(await stockOf(shop, product)).toBe(0);
   await expectNothingLeftOver(shop.url);
+});
+
+test.each([
+  ['without', false],
+  ['with', true],
+])('what comes %s its stock in the middle of a checkout is sold as it was before', async (_, withStock) => {
+  const deadlocks = await onSteppedShop({}, async (stepped) => {
+    const product = await addProduct(stepped.shop, { name: 'Lamp', description: 'It shines', priceCents: 1_000 });
+    const shopper = new Shopper(stepped.app);
+    await shopper.put(product, 1);
+    // The checkout stands here with its prices read, and nothing written.
+    const beforeOrders = { lock: 'LOCK TABLE orders IN SHARE MODE', values: [] };
+    const line = { sku: `SKU-${product}`, name: 'Lantern', priceCents: 2_000, stock: 10 };
+    await stepThrough<unknown>(stepped.shop.url, beforeOrders, [
+      () => shopper.checkout('v2'),
+      () => importLines(stepped.database, [line], withStock),
+    ]);
+    const sold = 'SELECT name, description, unit_price FROM order_lines';
+    expect(await stepped.shop.query(sold)).toEqual([{ name: 'Lamp', description: 'It shines', unit_price: 1_000 }]);
+    const now = 'SELECT name, description, price_cents FROM products';
+    expect(await stepped.shop.query(now)).toEqual([
+      { name: 'Lantern', description: 'About the Lantern', price_cents: 2_000 },
+    ]);
+  });
+  expect(deadlocks).toBe(0);
 });

@@ -265,14 +265,20 @@ describe('beside others', () => {
     expect((await movements())[1]).toMatchObject({ delta: -30, kind: 'adjusted' });
   });
 
-  test('without --stock an import does not wait for sales', async () => {
+  test('without --stock an import waits for sales of what it changes, and for no others', async () => {
     await importLines(numbered(3));
     await onServer(database.url, async (sale) => {
       await sale.query('BEGIN');
       await sale.query('UPDATE stock SET sellable = sellable - 1');
-      const report = await importLines(numbered(3, () => ({ price: 7 })));
-      expect(report).toMatchObject({ changed: 3 });
+      expect(await importLines(numbered(3, () => ({ stock: 9 })))).toMatchObject({ unchanged: 3 });
+      const importing = importLines(numbered(3, () => ({ price: 7 })));
+      await expect
+        .poll(() =>
+          rowsOf(`SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`),
+        )
+        .toHaveLength(1);
       await sale.query('COMMIT');
+      expect(await importing).toMatchObject({ changed: 3 });
     });
     expect((await products()).map(({ price, sellable }) => [price, sellable])).toEqual([
       [7, 4],

@@ -147,7 +147,7 @@ async function applyProducts(
   const seen = await readProducts(tx, products.map(skuOf));
   const missing = products.filter((product) => !seen.has(product.sku));
   const suspects = differencesOf(products, seen, withStock);
-  const locked = await lockAndRead(tx, suspects, withStock);
+  const locked = await lockAndRead(tx, suspects);
   const differences = differencesOf(suspects.map(wantedOf), locked, withStock);
   const made = await insertMissing(tx, missing, fileName);
   deferDifferences(tx, differences, fileName);
@@ -172,15 +172,14 @@ function differencesOf(
   });
 }
 
-/** Locks by statements of their own, and only then reads: a sale may have been at work until the lock was had. */
-async function lockAndRead(
-  tx: Tx,
-  suspects: readonly Difference[],
-  withStock: boolean,
-): Promise<Map<string, StockedProduct>> {
+/**
+ * Locks by statements of their own, and only then reads: a sale may have been at work until the lock was had. The stock
+ * as well where only names and prices change: a sale reads them more than once, under the lock on the stock.
+ */
+async function lockAndRead(tx: Tx, suspects: readonly Difference[]): Promise<Map<string, StockedProduct>> {
   if (suspects.length === 0) return new Map();
   const ids = suspects.map((suspect) => suspect.current.id);
-  if (withStock) await lockStock(tx, ids);
+  await lockStock(tx, ids);
   await lockProducts(tx, ids);
   return readProducts(tx, suspects.map(wantedOf).map(skuOf));
 }
