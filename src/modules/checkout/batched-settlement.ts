@@ -3,7 +3,7 @@ import { type Database, isDataFault, isLockTimeout, type Tx } from '../../platfo
 import { findHeldBaskets } from '../basket/basket.service.ts';
 import { findHeldStock } from '../inventory/inventory.service.ts';
 import type { OutcomeEvent } from '../notifications/notifications.service.ts';
-import { readHeldLines } from './settle.sql.ts';
+import { findHeldOrders, findHeldProducts, readHeldLines } from './settle.sql.ts';
 import { type Settlement, settleOrders } from './settle.ts';
 
 type Answer = OutcomeEvent | null;
@@ -60,11 +60,23 @@ async function findHeld(tx: Tx, settlements: readonly Settlement[]): Promise<Set
     tx,
     settlements.map(({ work }) => work.basketId),
   );
+  const heldOrders = await findHeldOrders(
+    tx,
+    settlements.map(({ work }) => work.orderId),
+  );
   const declined = settlements.filter(({ outcome }) => !outcome.captured).map(({ work }) => work.orderId);
+  const needy = await findOrdersOfHeldGoods(tx, declined);
+  const isHeld = ({ work }: Settlement): boolean =>
+    heldBaskets.has(work.basketId) || heldOrders.has(work.orderId) || needy.has(work.orderId);
+  return new Set(settlements.filter(isHeld));
+}
+
+/** Their lines go back: into the stock, and into the basket, where each looks at its product. */
+async function findOrdersOfHeldGoods(tx: Tx, declined: readonly string[]): Promise<Set<string>> {
   const lines = await readHeldLines(tx, declined);
-  const heldStock = await findHeldStock(tx, [...new Set(lines.map((line) => line.product_id))]);
-  const heldOrders = new Set(lines.filter((line) => heldStock.has(line.product_id)).map((line) => line.order_id));
-  return new Set(settlements.filter(({ work }) => heldBaskets.has(work.basketId) || heldOrders.has(work.orderId)));
+  const products = [...new Set(lines.map((line) => line.product_id))];
+  const held = (await findHeldStock(tx, products)).union(await findHeldProducts(tx, products));
+  return new Set(lines.filter((line) => held.has(line.product_id)).map((line) => line.order_id));
 }
 
 /** Handed on later: until then it must not count as one that nobody listens to. */
