@@ -606,7 +606,7 @@ describe('a batch', () => {
     ]) {
       await Promise.all(call());
       // One leaves alone, before there is anything to wait for; the rest in one batch.
-      expect(statements.splice(0)).toEqual(Array.from({ length: 2 }, () => 'simulated_gateway.insert'));
+      expect(statements.splice(0)).toEqual(Array.from({ length: 2 }, () => 'simulated_gateway.insert_first'));
     }
     await gateway.close();
   });
