@@ -69,6 +69,12 @@ const markUnanswered = sql(
     WHERE order_id = $1 AND worker_id = $2 AND worker_epoch = $3 AND ended_at IS NULL AND unanswered_since IS NULL`,
 );
 
+const markAnswered = sql(
+  'claim.mark_answered',
+  `UPDATE order_states SET unanswered_since = NULL
+    WHERE order_id = $1 AND worker_id = $2 AND worker_epoch = $3 AND ended_at IS NULL`,
+);
+
 /** Makes `owner` the owner of up to `limit` free orders, those first whose hold ends first, and returns their ids. */
 export function claimFreeOrders(db: Reader, owner: Owner, limit: number): Promise<string[]> {
   return claim(db, owner, { limit, areSuspect: false });
@@ -111,4 +117,9 @@ export async function parkOrder(db: Reader, orderId: string, owner: Owner, reaso
 /** Puts on record that the latest call to the gateway for an order of `owner` has had no answer, since when. */
 export async function recordUnanswered(db: Reader, orderId: string, owner: Owner): Promise<void> {
   await db.query(markUnanswered, [orderId, owner.workerId, owner.epoch]);
+}
+
+/** Puts on record that the gateway has answered for an order of `owner` after all. */
+export async function recordAnswered(db: Reader, orderId: string, owner: Owner): Promise<void> {
+  await db.query(markAnswered, [orderId, owner.workerId, owner.epoch]);
 }

@@ -1,6 +1,7 @@
+import pg from 'pg';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { addProduct, endedOrder, openTestShop, orderIdOf, Shopper, type TestShop } from '../../../test/support/shop.ts';
-import { GatewayUnanswered, type PaymentGateway } from '../payments/payments.service.ts';
+import { GatewayRefusedRequest, GatewayUnanswered, type PaymentGateway } from '../payments/payments.service.ts';
 import { type OrderWorker, startOrderWorker } from './order-worker.ts';
 
 /** As many as a worker pays at the same time. */
@@ -46,6 +47,52 @@ it('works through a line of free orders that is longer than what it takes at a t
   const open = async () => (await shop.query('SELECT FROM order_states WHERE ended_at IS NULL')).length;
   await expect.poll(open, { timeout: 20_000 }).toBe(0);
 }, 60_000);
+
+it('keeps no order among those that wait for the gateway once it has answered, though it cannot be settled yet', async () => {
+  const product = await addProduct(shop);
+  const unanswered = async () =>
+    (await shop.query<{ since: Date | null }>('SELECT unanswered_since AS since FROM order_states'))[0]?.since;
+  let isSilent = true;
+  const hesitant: PaymentGateway = {
+    ...gateway,
+    capture: async (request) => {
+      if (isSilent) throw new GatewayUnanswered('The gateway does not answer');
+      return gateway.capture(request);
+    },
+  };
+  const { shopper, orderId } = await order(product, 'tok_success');
+  worker = await startOrderWorker({ ...shop.resources, gateway: hesitant, pollMs: 100, onError: () => undefined });
+  await expect.poll(unanswered).toBeInstanceOf(Date);
+  const holder = new pg.Client({ connectionString: shop.url });
+  await holder.connect();
+  await holder.query('BEGIN');
+  await holder.query('SELECT FROM baskets FOR UPDATE');
+  try {
+    isSilent = false;
+    await expect.poll(unanswered, { timeout: 10_000 }).toBeNull();
+    expect((await shopper.order(orderId)).json()).toMatchObject({ status: 'pending' });
+    await holder.query('COMMIT');
+  } finally {
+    await holder.end();
+  }
+  expect(await endedOrder(shopper, orderId)).toMatchObject({ status: 'completed' });
+});
+
+it('counts an answer that cannot be used as one', async () => {
+  const product = await addProduct(shop);
+  let calls = 0;
+  const odd: PaymentGateway = {
+    ...gateway,
+    authorize: async () => {
+      throw calls++ === 0 ? new GatewayUnanswered('No answer') : new GatewayRefusedRequest('That makes no sense');
+    },
+  };
+  await order(product, 'tok_success');
+  worker = await startOrderWorker({ ...shop.resources, gateway: odd, pollMs: 100, onError: () => undefined });
+  const state = async () => (await shop.query('SELECT parked_reason, unanswered_since FROM order_states'))[0];
+  const parked = { parked_reason: 'That makes no sense', unanswered_since: null };
+  await expect.poll(state, { timeout: 10_000 }).toEqual(parked);
+});
 
 const unused = async (): Promise<never> => {
   throw new Error('Not asked for here');

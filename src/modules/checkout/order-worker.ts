@@ -11,6 +11,7 @@ import {
   parkOrder,
   parkWornOutOrders,
   readOwnedOrders,
+  recordAnswered,
   recordUnanswered,
 } from './claim.sql.ts';
 import { isToBeTold } from './failures.ts';
@@ -99,7 +100,9 @@ export class OrderWorker {
   /** Takes on an order that was accepted under {@link owner}, without a look into the table. */
   handOver(order: AcceptedOrder): void {
     if (order.owner)
-      this.#take(order.orderId, order.owner, { handedOver: { ...order, holdIsOver: false, isToBeCancelled: false } });
+      this.#take(order.orderId, order.owner, {
+        handedOver: { ...order, holdIsOver: false, isToBeCancelled: false, isUnanswered: false },
+      });
   }
 
   /** Takes no more orders, finishes those at work for up to 8 s and gives up the lease on the rest. */
@@ -218,8 +221,6 @@ export class OrderWorker {
     if (error instanceof LeaseLost) return null;
     // It came back from the try, so it is not what crashes workers.
     const failed = { ...job, handedOver: null, isSuspect: false, failures: job.failures + 1 };
-    const { database, onError } = this.#options;
-    if (error instanceof GatewayUnanswered) await recordUnanswered(database, job.orderId, job.owner).catch(onError);
     if (isOutage(error)) return failed;
     if (job.faults + 1 < mostFaults) return { ...failed, faults: job.faults + 1 };
     return this.#park({ ...failed, faults: 0 }, error);
@@ -261,13 +262,30 @@ export class OrderWorker {
   }
 
   async #endPaymentAndSettle(job: Job): Promise<void> {
-    const { database, gateway, notifications } = this.#options;
+    const { database, onError } = this.#options;
     const isFresh = performance.now() - job.takenAtMs < believedForMs;
     const work = (isFresh && job.handedOver) || (await readWork(database, job.orderId, job.owner));
     if (!work) return;
-    const outcome = await endPayment(gateway, work, () => this.#checkLease(job.owner));
-    const event = await this.#settlements.submit({ owner: job.owner, work, outcome });
+    try {
+      await this.#endWork(job.owner, work);
+    } catch (error) {
+      await this.#recordAnswer(job.owner, work, error).catch(onError);
+      throw error;
+    }
+  }
+
+  async #endWork(owner: Owner, work: Work): Promise<void> {
+    const { gateway, notifications } = this.#options;
+    const outcome = await endPayment(gateway, work, () => this.#checkLease(owner));
+    const event = await this.#settlements.submit({ owner, work, outcome });
     if (event) announce(notifications, event);
+  }
+
+  /** An order that was not settled, for whatever reason, stays on record with whether the gateway has answered for it. */
+  async #recordAnswer(owner: Owner, work: Work, error: unknown): Promise<void> {
+    const { database } = this.#options;
+    if (error instanceof GatewayUnanswered) await recordUnanswered(database, work.orderId, owner);
+    else if (work.isUnanswered && !(error instanceof LeaseLost)) await recordAnswered(database, work.orderId, owner);
   }
 
   #checkLease(owner: Owner): void {

@@ -62,7 +62,9 @@ function reasonOf(capture: Exclude<CaptureAnswer, { outcome: 'captured' }>): Rea
 }
 
 /** The request that the payment began with: the same from whoever sends it. */
-export function authorizationOf(work: Omit<Work, 'basketId' | 'holdIsOver' | 'isToBeCancelled'>): AuthorizeRequest {
+export function authorizationOf(
+  work: Pick<Work, 'orderId' | 'attempt' | 'paymentToken' | 'total' | 'currency'>,
+): AuthorizeRequest {
   const { orderId, attempt, paymentToken, total: amount, currency } = work;
   return { key: paymentKey(orderId, attempt, 'authorize'), paymentToken, amount, currency };
 }

@@ -21,6 +21,7 @@ export type WorkRow = {
   payment_token: string | null;
   hold_is_over: boolean;
   to_be_cancelled: boolean;
+  is_unanswered: boolean;
 };
 
 /*
@@ -56,14 +57,15 @@ const selectHeldLines = sql(
 const complete = sql(
   'settle.complete',
   `UPDATE order_states SET state = 'completed', ended_at = clock_timestamp(), payment_token = NULL, parked_at = NULL,
-          parked_reason = NULL
+          parked_reason = NULL, unanswered_since = NULL
     WHERE order_id = ANY ($1::uuid[])`,
 );
 
 const fail = sql(
   'settle.fail',
   `UPDATE order_states s SET state = failed.state, error_code = failed.code, error_message = failed.message,
-          ended_at = clock_timestamp(), payment_token = NULL, parked_at = NULL, parked_reason = NULL
+          ended_at = clock_timestamp(), payment_token = NULL, parked_at = NULL, parked_reason = NULL,
+          unanswered_since = NULL
      FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS failed (order_id, state, code, message)
     WHERE s.order_id = failed.order_id`,
 );
@@ -85,7 +87,8 @@ const selectWork = sql(
   'settle.work',
   `SELECT o.id AS order_id, o.basket_id, o.total, o.currency, s.attempt, s.payment_token,
           s.hold_until < clock_timestamp() AS hold_is_over,
-          EXISTS (SELECT FROM cancellations x WHERE x.order_id = o.id AND x.ended_at IS NULL) AS to_be_cancelled
+          EXISTS (SELECT FROM cancellations x WHERE x.order_id = o.id AND x.ended_at IS NULL) AS to_be_cancelled,
+          s.unanswered_since IS NOT NULL AS is_unanswered
      FROM order_states s
      JOIN orders o ON o.id = s.order_id
     WHERE s.order_id = $1 AND s.ended_at IS NULL AND s.worker_id = $2 AND s.worker_epoch = $3`,

@@ -13,6 +13,8 @@ export type Work = Readonly<{
   /** By the database's clock, when this was read. */
   holdIsOver: boolean;
   isToBeCancelled: boolean;
+  /** The latest call to the gateway, on record from an earlier try, had no answer. */
+  isUnanswered: boolean;
 }>;
 
 /** What is to be done for an order; null when it has ended, or is not `owner`'s. Throws when it cannot be paid at all. */
@@ -29,5 +31,6 @@ export async function readWork(reader: Reader, orderId: string, owner: Owner): P
     currency: row.currency,
     holdIsOver: row.hold_is_over,
     isToBeCancelled: row.to_be_cancelled,
+    isUnanswered: row.is_unanswered,
   };
 }
