@@ -13,11 +13,13 @@ export type RefundDue = {
 
 const lockOrder = sql('cancel.lock_order', 'SELECT state FROM order_states WHERE order_id = $1 FOR NO KEY UPDATE');
 
-/** Asked for again, a refund that the gateway refused is tried again. */
+/** Asked for again, a refund that the gateway refused is tried again. Goods come back in the name of who wanted them back. */
 const insertIntent = sql(
   'cancel.insert_intent',
   `INSERT INTO cancellations AS c (order_id, restock, requested_by) VALUES ($1, $2, $3)
-   ON CONFLICT (order_id) DO UPDATE SET restock = c.restock OR excluded.restock, refused_message = NULL, ended_at = NULL`,
+   ON CONFLICT (order_id) DO UPDATE
+     SET requested_by = CASE WHEN c.restock THEN c.requested_by ELSE excluded.requested_by END,
+         restock = c.restock OR excluded.restock, refused_message = NULL, ended_at = NULL`,
 );
 
 /** Parked or not: whoever goes on with it, should its new owner crash, must find it like any other order. */

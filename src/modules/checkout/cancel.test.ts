@@ -118,6 +118,24 @@ it('keeps an order sold that the gateway refuses to refund, and asks again when 
   await expectNothingLeftOver(shop.url);
 });
 
+it.each([
+  { first: false, later: true, who: 'bob' },
+  { first: true, later: false, who: 'ann' },
+])(
+  'books goods as returned by who wanted them back: by ann $first, then by bob $later',
+  async ({ first, later, who }) => {
+    const { id } = await sold();
+    const refund = async () => ({ outcome: 'refused', message: 'Too late' }) as const;
+    await cancelOrder(deskWith({ refund }), id, { restock: first, by: 'ann' }, throwing);
+    expect(await cancelOrder(deskWith({}), id, { restock: later, by: 'bob' }, throwing)).toMatchObject({
+      result: 'refunded',
+    });
+    const returned = await shop.query(`SELECT who FROM stock_movements WHERE kind = 'returned'`);
+    expect(returned).toEqual([{ who }]);
+    await expectNothingLeftOver(shop.url);
+  },
+);
+
 it('leaves a refund that has no answer to the workers', async () => {
   const { id, shopper } = await sold();
   const refund = async () => {
