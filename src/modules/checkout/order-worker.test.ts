@@ -1,6 +1,7 @@
 import pg from 'pg';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { addProduct, endedOrder, openTestShop, orderIdOf, Shopper, type TestShop } from '../../../test/support/shop.ts';
+import type { Database } from '../../platform/db.ts';
 import { GatewayRefusedRequest, GatewayUnanswered, type PaymentGateway } from '../payments/payments.service.ts';
 import { type OrderWorker, startOrderWorker } from './order-worker.ts';
 
@@ -76,6 +77,22 @@ it('keeps no order among those that wait for the gateway once it has answered, t
     await holder.end();
   }
   expect(await endedOrder(shopper, orderId)).toMatchObject({ status: 'completed' });
+});
+
+it('stops although its lease cannot be given up, and says so', async () => {
+  const { database } = shop.resources;
+  const failing: Database = {
+    ...database,
+    query: (statement, values) =>
+      statement.name === 'lease.release'
+        ? Promise.reject(new Error('The database does not answer'))
+        : database.query(statement, values),
+  };
+  const errors: Error[] = [];
+  const onError = (error: Error): void => void errors.push(error);
+  worker = await startOrderWorker({ ...shop.resources, database: failing, gateway, pollMs: 100, onError });
+  await worker.stop();
+  expect(errors.map(({ message }) => message)).toEqual(['The database does not answer']);
 });
 
 it('counts an answer that cannot be used as one', async () => {

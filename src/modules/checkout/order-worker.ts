@@ -111,7 +111,8 @@ export class OrderWorker {
     for (const timer of this.#timers) clearInterval(timer);
     const deadlineMs = performance.now() + drainMs;
     while (this.#running + this.#waiting.length > 0 && performance.now() < deadlineMs) await sleep(10);
-    await this.#lease.release();
+    // It runs out by itself: no reason not to stop.
+    await this.#lease.release().catch(this.#options.onError);
   }
 
   /** Never beside another look of the same kind: on a database that stalls they would pile up before the lease's renewal. */
@@ -283,9 +284,10 @@ export class OrderWorker {
 
   /** An order that was not settled, for whatever reason, stays on record with whether the gateway has answered for it. */
   async #recordAnswer(owner: Owner, work: Work, error: unknown): Promise<void> {
-    const { database } = this.#options;
-    if (error instanceof GatewayUnanswered) await recordUnanswered(database, work.orderId, owner);
-    else if (work.isUnanswered && !(error instanceof LeaseLost)) await recordAnswered(database, work.orderId, owner);
+    const isUnanswered = error instanceof GatewayUnanswered;
+    if (error instanceof LeaseLost || isUnanswered === work.isUnanswered) return;
+    const record = isUnanswered ? recordUnanswered : recordAnswered;
+    await record(this.#options.database, work.orderId, owner);
   }
 
   #checkLease(owner: Owner): void {
