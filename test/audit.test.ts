@@ -36,6 +36,12 @@ const breakages: readonly Breakage[] = [
   },
   {
     invariant: 'references_hold',
+    how: "a basket's line of a product that does not exist",
+    by: `INSERT INTO basket_lines (basket_id, product_id, quantity) VALUES ('${basket(0)}', '${stranger}', 1)`,
+    example: basket(0),
+  },
+  {
+    invariant: 'references_hold',
     how: 'a payment of an order that does not exist',
     by: `UPDATE payment_attempts SET order_id = '${stranger}' WHERE order_id = '${failed}'`,
     example: stranger,

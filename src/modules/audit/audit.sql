@@ -147,6 +147,7 @@ violations (name, id) AS (
   UNION ALL
   SELECT 'references_hold', child.id
     FROM (SELECT id::text, basket_id, NULL::uuid AS order_id, NULL::uuid AS product_id FROM orders
+          UNION ALL SELECT basket_id::text, basket_id, NULL, product_id FROM basket_lines
           UNION ALL SELECT order_id::text, NULL, order_id, product_id FROM order_lines
           UNION ALL SELECT order_id::text, NULL, order_id, NULL FROM order_states
           UNION ALL SELECT order_id::text, NULL, order_id, NULL FROM order_contacts

@@ -16,8 +16,6 @@ import {
   lockAndReadFacts,
   lockBasketsByToken,
   lockFreeBaskets,
-  lockFreeProducts,
-  lockProductsNamed,
   readWantedRows,
   type WrittenLine,
   writeAndReadLines,
@@ -57,7 +55,7 @@ const mostLines = 100;
 /** How long it is tried to find out what became of a COMMIT that was not answered. */
 const findOutMs = 5_000;
 
-/** Writes to baskets in batches that form by themselves, around baskets and products that somebody holds for long. */
+/** Writes to baskets in batches that form by themselves, around baskets that somebody holds for long. */
 export function openBasketWrites({ currency, ...options }: BasketWritesOptions): BasketWrites {
   return new BatchesAroundHeldRows({
     name: 'basket writes',
@@ -69,7 +67,7 @@ export function openBasketWrites({ currency, ...options }: BasketWritesOptions):
       ),
     keyOf: (wish) => wish.token,
     findHeld: findHeldWishes,
-    findNamed: async (_, wishes, rows) => firstOfEach(wishes, (row) => rows.has(row)),
+    findNamed: async (_, wishes, rows) => heldOf(wishes, rows),
     lockRow,
   });
 }
@@ -188,36 +186,27 @@ function refusalOf({ productId, quantity, facts }: Place, isRepeat: boolean): Re
   return null;
 }
 
-/** Which of `wishes` need a basket or a product that somebody holds at this moment. Waits for no lock. */
+/** Which of `wishes` need a basket that somebody holds at this moment. Waits for no lock. */
 function findHeldWishes(database: Database, wishes: readonly LineWish[]): Promise<HeldRows<LineWish>> {
   return database.transaction(async (tx) => {
     const tokens = wishes.flatMap(({ token }) => (token === null ? [] : [token]));
     const baskets = await readWantedRows(tx, tokens);
-    const freeBaskets = new Set(
+    const free = new Set(
       await lockFreeBaskets(
         tx,
         baskets.map((basket) => basket.basket_id),
       ),
     );
-    const heldBaskets = baskets.filter((basket) => !freeBaskets.has(basket.basket_id));
-    const held = new Set([...wishes.map(({ productId }) => productId), ...heldBaskets.map(({ token }) => token)]);
-    for (const id of await lockFreeProducts(tx, [...new Set(wishes.map(({ productId }) => productId))]))
-      held.delete(id);
-    return firstOfEach(wishes, (row) => held.has(row));
+    const held = new Set(baskets.filter((basket) => !free.has(basket.basket_id)).map(({ token }) => token));
+    return heldOf(wishes, held);
   });
 }
 
-/** The rows of a wish go by the token of the basket and the id of the product. */
-function firstOfEach(wishes: readonly LineWish[], isHeld: (row: string) => boolean): HeldRows<LineWish> {
-  const held = new Map<LineWish, string>();
-  for (const wish of wishes) {
-    if (wish.token !== null && isHeld(wish.token)) held.set(wish, wish.token);
-    else if (isHeld(wish.productId)) held.set(wish, wish.productId);
-  }
-  return held;
+/** The row that a wish may have to wait for is its basket, by the token that opens it. */
+function heldOf(wishes: readonly LineWish[], rows: { has(row: string): boolean }): HeldRows<LineWish> {
+  return new Map(wishes.flatMap((wish) => (wish.token !== null && rows.has(wish.token) ? [[wish, wish.token]] : [])));
 }
 
-async function lockRow(tx: Tx, row: string): Promise<void> {
-  await lockBasketsByToken(tx, [row]);
-  await lockProductsNamed(tx, [row]);
+async function lockRow(tx: Tx, token: string): Promise<void> {
+  await lockBasketsByToken(tx, [token]);
 }

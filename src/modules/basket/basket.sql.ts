@@ -60,17 +60,6 @@ const lockFreeById = sql(
   'SELECT id FROM baskets WHERE id = ANY ($1::uuid[]) FOR NO KEY UPDATE SKIP LOCKED',
 );
 
-/** What the foreign key of a new line asks for: only who changes a product's id, or means to, stands against it. */
-const lockProductKeys = sql(
-  'basket.lock_product_keys',
-  'SELECT FROM products WHERE id = ANY ($1::uuid[]) ORDER BY id FOR KEY SHARE',
-);
-
-const lockFreeProductKeys = sql(
-  'basket.lock_free_product_keys',
-  'SELECT id FROM products WHERE id = ANY ($1::uuid[]) FOR KEY SHARE SKIP LOCKED',
-);
-
 const selectWantedRows = sql(
   'basket.wanted_rows',
   `SELECT b.token, b.id AS basket_id, array_remove(array_agg(l.product_id), NULL) AS product_ids
@@ -93,9 +82,10 @@ const selectLineFacts = sql(
 
 /*
  * What a new basket with its first line takes, in microseconds (pg_stat_statements, batches of about 120, PostgreSQL 18 on 2
- * cores): facts 10, basket 11 to 14, line 46 (20 without the foreign key to its product, which stays: baskets are written by
- * whoever comes), reading it back 15. The updates at checkout 7 each (12 and 10 where the page has no room for them).
- * One transaction for each write: 1,900 for a whole journey of three, instead of 145 in batches.
+ * cores): facts 10, basket 11 to 14, line 5 (60 with foreign keys to its basket and its product, 30 with that to the basket:
+ * all lines of a stampede would lock the same product), reading it back 15. The updates at checkout 7 each (12 and 10 where
+ * the page has no room for them). One transaction for each write: 1,900 for a whole journey of three, instead of 145 in
+ * batches.
  */
 
 const insertBaskets = sql(
@@ -195,17 +185,6 @@ export function lockBasketsById(tx: Tx, ids: readonly string[]): Promise<BasketR
 /** Locks those of the baskets that nobody holds, and returns their ids. */
 export async function lockFreeBaskets(tx: Tx, ids: readonly string[]): Promise<string[]> {
   const rows = await tx.query<{ id: string }>(lockFreeById, [ids]);
-  return rows.map((row) => row.id);
-}
-
-/** Locks products as a line that names them does. */
-export async function lockProductsNamed(tx: Tx, ids: readonly string[]): Promise<void> {
-  await tx.query(lockProductKeys, [ids]);
-}
-
-/** Locks those of the products that nobody holds against a line that names them, and returns their ids. */
-export async function lockFreeProducts(tx: Tx, ids: readonly string[]): Promise<string[]> {
-  const rows = await tx.query<{ id: string }>(lockFreeProductKeys, [ids]);
   return rows.map((row) => row.id);
 }
 

@@ -3,7 +3,7 @@ import { type Database, isDataFault, isLockTimeout, type Tx } from '../../platfo
 import { findHeldBaskets } from '../basket/basket.service.ts';
 import { findHeldStock } from '../inventory/inventory.service.ts';
 import type { OutcomeEvent } from '../notifications/notifications.service.ts';
-import { findHeldOrders, findHeldProducts, readHeldLines } from './settle.sql.ts';
+import { findHeldOrders, readHeldLines } from './settle.sql.ts';
 import { type Settlement, settleOrders } from './settle.ts';
 
 type Answer = OutcomeEvent | null;
@@ -71,11 +71,11 @@ async function findHeld(tx: Tx, settlements: readonly Settlement[]): Promise<Set
   return new Set(settlements.filter(isHeld));
 }
 
-/** Their lines go back: into the stock, and into the basket, where each looks at its product. */
+/** Their lines go back into the stock. */
 async function findOrdersOfHeldGoods(tx: Tx, declined: readonly string[]): Promise<Set<string>> {
   const lines = await readHeldLines(tx, declined);
   const products = [...new Set(lines.map((line) => line.product_id))];
-  const held = (await findHeldStock(tx, products)).union(await findHeldProducts(tx, products));
+  const held = await findHeldStock(tx, products);
   return new Set(lines.filter((line) => held.has(line.product_id)).map((line) => line.order_id));
 }
 

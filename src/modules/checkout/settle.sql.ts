@@ -1,4 +1,4 @@
-import { type Reader, type Statement, sql, type Tx } from '../../platform/db.ts';
+import { type Reader, sql, type Tx } from '../../platform/db.ts';
 import type { ErrorCode, OrderState } from '../orders/orders.service.ts';
 import type { Owner } from './lease.sql.ts';
 
@@ -39,13 +39,7 @@ const lockStates = sql(
 /** Orders that nobody holds are locked, the others passed over. */
 const lockFreeStates = sql(
   'settle.lock_free_states',
-  'SELECT order_id AS id FROM order_states WHERE order_id = ANY ($1::uuid[]) FOR NO KEY UPDATE SKIP LOCKED',
-);
-
-/** As the foreign key of a line that goes back into a basket locks its product. */
-const lockFreeProducts = sql(
-  'settle.lock_free_products',
-  'SELECT id FROM products WHERE id = ANY ($1::uuid[]) FOR KEY SHARE SKIP LOCKED',
+  'SELECT order_id FROM order_states WHERE order_id = ANY ($1::uuid[]) FOR NO KEY UPDATE SKIP LOCKED',
 );
 
 const selectHeldLines = sql(
@@ -100,18 +94,9 @@ export function lockOrders(tx: Tx, orderIds: readonly string[]): Promise<StateRo
 }
 
 /** Those of the orders that somebody else holds now; the others are locked. */
-export function findHeldOrders(tx: Tx, orderIds: readonly string[]): Promise<Set<string>> {
-  return findHeld(tx, lockFreeStates, orderIds);
-}
-
-/** Those of the products that somebody else holds now against a line that names them; the others are locked. */
-export function findHeldProducts(tx: Tx, productIds: readonly string[]): Promise<Set<string>> {
-  return findHeld(tx, lockFreeProducts, productIds);
-}
-
-async function findHeld(tx: Tx, lockFree: Statement, ids: readonly string[]): Promise<Set<string>> {
-  const free = await tx.query<{ id: string }>(lockFree, [ids]);
-  return new Set(ids).difference(new Set(free.map((row) => row.id)));
+export async function findHeldOrders(tx: Tx, orderIds: readonly string[]): Promise<Set<string>> {
+  const free = await tx.query<{ order_id: string }>(lockFreeStates, [orderIds]);
+  return new Set(orderIds).difference(new Set(free.map((row) => row.order_id)));
 }
 
 /** What orders that are not over yet hold. */
