@@ -31,7 +31,7 @@ function refuseEncoded(request: FastifyRequest): void {
 /** Parses a JSON text (RFC 8259, no byte order mark). Throws {@link Refused} without repeating any of it. */
 export function parseJson(bytes: Uint8Array): unknown {
   const value = parse(bytes);
-  checkShape(value);
+  checkShape(value, 0, 1);
   return value;
 }
 
@@ -44,18 +44,16 @@ function parse(bytes: Uint8Array): unknown {
   }
 }
 
-/** Walks without recursion, for the depth is the sender's choice. */
-function checkShape(root: unknown): void {
-  const open: Array<{ value: unknown; depth: number }> = [{ value: root, depth: 0 }];
-  for (let seen = 0; seen < open.length; seen++) {
-    const { value, depth } = open[seen] ?? { value: null, depth: 0 };
-    if (typeof value !== 'object' || value === null) continue;
-    refuseForgedPrototype(value);
-    const children = Object.values(value);
-    if (depth >= deepest || open.length + children.length > mostValues)
-      throw new Refused('bad_request', 'The request body is nested too deeply or has too many values');
-    for (const child of children) open.push({ value: child, depth: depth + 1 });
-  }
+/** Returns how many values there are with those within `value`. The depth is the sender's choice, as far as it is allowed. */
+function checkShape(value: unknown, depth: number, valuesBefore: number): number {
+  if (typeof value !== 'object' || value === null) return valuesBefore;
+  refuseForgedPrototype(value);
+  const children = Object.values(value);
+  let values = valuesBefore + children.length;
+  if (depth >= deepest || values > mostValues)
+    throw new Refused('bad_request', 'The request body is nested too deeply or has too many values');
+  for (const child of children) values = checkShape(child, depth + 1, values);
+  return values;
 }
 
 function refuseForgedPrototype(value: object): void {
