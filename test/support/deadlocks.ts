@@ -3,7 +3,7 @@ import { onServer } from './postgres.ts';
 
 const deadlockTimeoutMs = 10;
 const pollMs = 10;
-const timeoutMs = 10_000;
+const timeoutMs = 60_000;
 
 const endOthers = `SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
                     WHERE datname = current_database() AND pid <> pg_backend_pid()`;

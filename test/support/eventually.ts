@@ -2,8 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 const pollMs = 20;
 
-/** Asks until `check` answers with something, for up to `timeoutMs`. */
-export async function eventually<T>(check: () => T | Promise<T>, timeoutMs = 15_000): Promise<Exclude<T, Nothing>> {
+/** For what comes within seconds where nothing else runs. */
+const patienceMs = 60_000;
+
+/** Asks until `check` answers with something, for up to `timeoutMs`: as long as a busy machine may need. */
+export async function eventually<T>(check: () => T | Promise<T>, timeoutMs = patienceMs): Promise<Exclude<T, Nothing>> {
   const deadlineMs = performance.now() + timeoutMs;
   for (;;) {
     const found = await check();

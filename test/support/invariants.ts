@@ -3,7 +3,7 @@ import { auditShop, violatedIn } from '../../src/modules/audit/audit.service.ts'
 import { openDatabase } from '../../src/platform/db.ts';
 import { openLedger } from './ledger.ts';
 
-const timeoutMs = 10_000;
+const timeoutMs = 60_000;
 
 /** Expects every invariant of the shop to hold, and no order to be on its way any more. */
 export async function expectNothingLeftOver(url: string): Promise<void> {

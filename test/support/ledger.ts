@@ -50,7 +50,7 @@ export async function charges(ledger: Ledger, product: string): Promise<number[]
 }
 
 /** Waits until no order is on its way any more. */
-export async function allEnded(ledger: Ledger, timeoutMs = 10_000): Promise<void> {
+export async function allEnded(ledger: Ledger, timeoutMs = 60_000): Promise<void> {
   const open = 'SELECT count(*)::integer AS number FROM order_states WHERE ended_at IS NULL';
   await expect.poll(() => numberFrom(ledger, open), { timeout: timeoutMs }).toBe(0);
 }

@@ -19,7 +19,7 @@ export type ShopProcess = Readonly<{
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const command = fileURLToPath(new URL('../../bin/scalecommerce.js', import.meta.url));
-const startTimeoutMs = 20_000;
+const startTimeoutMs = 60_000;
 
 /** Runs `scalecommerce start` on the database at `url` until it says that it is ready. */
 export async function startProcess(url: string, environment: Record<string, string> = {}): Promise<ShopProcess> {
@@ -29,7 +29,8 @@ export async function startProcess(url: string, environment: Record<string, stri
     env: { PATH: process.env.PATH, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  const exited = once(child, 'exit');
+  // Not 'exit': its last words may still be on their way then.
+  const ended = once(child, 'close');
   // However the run of the tests ends, this does not stay behind.
   const killToo = (): void => void child.kill('SIGKILL');
   process.once('exit', killToo);
@@ -45,13 +46,13 @@ export async function startProcess(url: string, environment: Record<string, stri
     address: ready[1] ?? '',
     errors,
     signal: (name) => void child.kill(name),
-    end: (name) => end(child, exited, name),
+    end: (name) => end(child, ended, name),
   };
 }
 
-async function end(child: ChildProcess, exited: Promise<unknown[]>, name: NodeJS.Signals): Promise<number | null> {
+async function end(child: ChildProcess, ended: Promise<unknown[]>, name: NodeJS.Signals): Promise<number | null> {
   if (child.exitCode === null && child.signalCode === null) child.kill(name);
-  await exited;
+  await ended;
   return child.exitCode;
 }
 

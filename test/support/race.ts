@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { LightMyRequestResponse as Response } from 'fastify';
 import type { Client } from 'pg';
 import { onServer } from './postgres.ts';
 
@@ -6,7 +7,7 @@ import { onServer } from './postgres.ts';
 export type Held = Readonly<{ lock: string; values: readonly unknown[] }>;
 
 const pollMs = 3;
-const timeoutMs = 10_000;
+const timeoutMs = 60_000;
 
 /** The basket that `token` opens. */
 export function heldBasket(token: string | null): Held {
@@ -19,6 +20,14 @@ export function heldStock(productIds: readonly string[]): Held {
     lock: 'SELECT FROM stock WHERE product_id = ANY ($1::uuid[]) ORDER BY product_id FOR NO KEY UPDATE',
     values: [productIds],
   };
+}
+
+/** A machine that is too slow for so many at once asks some to come again (503: nothing was taken), and they do. */
+export async function untilDecided(request: () => Promise<Response>): Promise<Response> {
+  for (;;) {
+    const response = await request();
+    if (response.statusCode !== 503) return response;
+  }
 }
 
 /** Starts all `requests`, the first `waiting` of them so that they stand before `held`, and then lets go of it. */

@@ -7,7 +7,7 @@ import type { Held } from './race.ts';
 export type Step<T> = Readonly<{ result: T; startedAtMs: number; endedAtMs: number }>;
 
 const pollMs = 2;
-const timeoutMs = 10_000;
+const timeoutMs = 60_000;
 /** Who has not moved for so long waits in a line of the process, where nobody can see it. */
 const quietMs = 40;
 
