@@ -13,6 +13,7 @@ let app: FastifyInstance;
 let drain: Drain;
 let letGo: () => void;
 let begun: Promise<unknown>;
+let requests: number;
 
 beforeEach(async () => {
   app = createServer({ logger: pino({ level: 'silent' }), allowedOrigins: [] });
@@ -20,7 +21,9 @@ beforeEach(async () => {
   const [asked, work] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   begun = asked.promise;
   letGo = work.resolve;
+  requests = 0;
   app.all('/work', async () => {
+    requests++;
     asked.resolve();
     await work.promise;
     return { done: true };
@@ -71,6 +74,39 @@ describe.each([read, write])('a server that is closed during $name', ({ text }) 
     const ended = endOf(socket);
     await drain.close(50);
     await ended;
+  });
+});
+
+describe('a server that is closed while a request is under way', () => {
+  it('answers what comes on another open connection as the contract says: 503, come back later, connection ends', async () => {
+    const underWay = await send(read.text);
+    await begun;
+    // The answer to the first tells that the server has read the beginning of the second.
+    const late = await send('GET /nothing HTTP/1.1\r\nHost: shop.example\r\n\r\nGET /anything HTTP/1.1\r\n');
+    await once(late, 'data');
+    const closed = drain.close(tooLongMs);
+    late.write('Host: shop.example\r\n\r\n');
+    const [head = '', body = ''] = (await late.toArray()).join('').split('\r\n\r\n');
+    expect(head).toMatch(/^HTTP\/1\.1 503 Service Unavailable\r\n/);
+    expect(head).toMatch(/\r\nconnection: close\r\n/i);
+    expect(head).toMatch(/\r\nretry-after: \d+\r\n/i);
+    expect(head).toMatch(/\r\ncontent-type: application\/json; charset=utf-8\r\n/i);
+    expect(JSON.parse(body)).toEqual({ error: { code: 503, messages: ['The service is busy, please try again'] } });
+    letGo();
+    await underWay.toArray();
+    await closed;
+  });
+
+  it('answers all that were sent on one connection, and ends it after the last', async () => {
+    const socket = await send(read.text + read.text);
+    await begun;
+    await expect.poll(() => requests).toBe(2);
+    const closed = drain.close(tooLongMs);
+    await expect.poll(() => app.server.listening).toBe(false);
+    letGo();
+    const answers = (await socket.toArray()).join('').split('HTTP/1.1 200 OK').slice(1);
+    expect(answers.map((answer) => /\r\nconnection: close\r\n/i.test(answer))).toEqual([false, true]);
+    await closed;
   });
 });
 

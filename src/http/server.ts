@@ -3,7 +3,7 @@ import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyRepl
 import type { Refusal } from '../shared/refusal.ts';
 import { answerBrokenRequests } from './broken-requests.ts';
 import { answerInTime } from './deadline.ts';
-import { answerErrors, errorSender } from './errors.ts';
+import { answerErrors, errorSender, inPlainWords } from './errors.ts';
 import { acceptJsonOnly, largestBodyBytes } from './json-body.ts';
 import { followRequests, type OpenRequests } from './open-requests.ts';
 import { originCheck, refusalOfForeignWrite } from './origins.ts';
@@ -34,6 +34,8 @@ export function createServer(options: ServerOptions): FastifyInstance {
     requestTimeout: requestTimeoutMs,
     connectionTimeout: idleSocketTimeoutMs,
     keepAliveTimeout: keepAliveTimeoutMs,
+    // It would be answered past everything that an answer here has; `refuseOddRequests` does it instead.
+    return503OnClosing: false,
     http: {
       headersTimeout: headersTimeoutMs,
       connectionsCheckingInterval: 1_000,
@@ -60,19 +62,33 @@ export function createServer(options: ServerOptions): FastifyInstance {
   return app;
 }
 
-/** A connection that is kept alive after its answer would keep a server that is closing from its end. */
+/**
+ * A connection that is kept alive after its answer would keep a server that is closing from its end. Where several
+ * requests were sent on one, it ends after the last: their answers are on their way already.
+ */
 function closeAfterLastAnswer(app: FastifyInstance, open: OpenRequests): void {
   app.addHook('preClose', async () => {
-    for (const reply of open.keys()) reply.header('Connection', 'close');
+    const lastOfSocket = new Map([...open.keys()].map((reply) => [reply.request.raw.socket, reply]));
+    for (const reply of lastOfSocket.values()) reply.header('Connection', 'close');
   });
+}
+
+/** Returns what tells whether `app` has begun to close. */
+function followClosing(app: FastifyInstance): () => boolean {
+  let isClosing = false;
+  app.addHook('preClose', async () => {
+    isClosing = true;
+  });
+  return () => isClosing;
 }
 
 /** One hook, without a promise: each would cost every request some of its time. */
 function refuseOddRequests(app: FastifyInstance, allowedOrigins: readonly string[]): void {
   const isAllowed = originCheck(allowedOrigins);
+  const isClosing = followClosing(app);
   app.addHook('onRequest', (request, reply, done) => {
     forbidSniffing(reply);
-    const ofHead = refusalOfHead(request);
+    const ofHead = isClosing() ? inPlainWords('unavailable') : refusalOfHead(request);
     if (ofHead) reply.header('Connection', 'close');
     const refusal = ofHead ?? refusalOfForeignWrite(request, isAllowed) ?? refusalOfQuery(request.query);
     // First the parser reads on in what has come: it may find that none of it is a request.
