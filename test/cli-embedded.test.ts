@@ -2,10 +2,14 @@ import { chmodSync, globSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { type Ended, type Running, runCommand, startCommand } from './support/command.ts';
+import { eventually } from './support/eventually.ts';
 
 const header = 'sku,name,description,price_cents,currency,stock';
+
+// Each command starts a server of its own, on a busy machine at that.
+vi.setConfig({ testTimeout: 240_000, hookTimeout: 120_000 });
 
 let folder: string;
 let environment: Record<string, string>;
@@ -50,7 +54,7 @@ test('each command works alone on a new folder, and leaves no server behind', as
 test('a command that is interrupted leaves no server behind', async () => {
   const seeding = startCommand(['seed', '--products', '1000000'], environment);
   running = seeding;
-  await expect.poll(serverIsRunning, { timeout: 15_000 }).toBe(true);
+  await eventually(serverIsRunning);
   seeding.process.kill('SIGINT');
   expect((await seeding.ended).status).toBe(130);
   expect(serverIsRunning()).toBe(false);
@@ -69,4 +73,13 @@ test('each command works beside a running shop on the same folder', async () => 
   shop.process.kill('SIGTERM');
   expect((await shop.ended).status).toBe(0);
   expect(serverIsRunning()).toBe(false);
+});
+
+test.each(['/proc/x', '/dev/null/x/y'])('says in one line that the data folder %s cannot be made', async (dataDir) => {
+  running = startCommand(['start'], { ...environment, DATA_DIR: dataDir });
+  const tooLong = setTimeout(() => running?.process.kill('SIGKILL'), 60_000);
+  const { status, stderr } = await running.ended;
+  clearTimeout(tooLong);
+  expect(stderr).toMatch(/^scalecommerce: The data folder \S+ cannot be used by user \d+: .*set DATA_DIR.*\n$/);
+  expect(status).toBe(1);
 });

@@ -1,5 +1,5 @@
-import { accessSync, constants, mkdirSync, readFileSync, realpathSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { accessSync, constants, mkdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 
 /** Where everything of one embedded server lies. */
 export type Place = Readonly<{
@@ -18,7 +18,7 @@ const quotedLogLines = 10;
 export function openPlace(dataDir: string): Place {
   const folder = resolve(dataDir);
   try {
-    mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     accessSync(folder, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch (cause) {
     throw new Error(
@@ -28,6 +28,21 @@ export function openPlace(dataDir: string): Place {
     );
   }
   return placeIn(realpathSync(folder));
+}
+
+/** With its parents. Node's own way tries for ever where a folder that exists says that it does not (`/proc`). */
+function makeFolder(folder: string): void {
+  const parent = dirname(folder);
+  if (!isFolder(parent)) makeFolder(parent);
+  try {
+    mkdirSync(folder);
+  } catch (error) {
+    if (!isFolder(folder)) throw error;
+  }
+}
+
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 }
 
 function placeIn(dataDir: string): Place {
