@@ -48,7 +48,7 @@ function note(answer: string, flood: Flood): void {
   const status = answer.slice(9, 12);
   flood.answered++;
   flood.statuses.set(status, (flood.statuses.get(status) ?? 0) + 1);
-  if (status === '429' && !/\r\nretry-after: \d/i.test(answer)) flood.withoutRetryAfter++;
+  if (status !== '201' && !/\r\nretry-after: \d/i.test(answer)) flood.withoutRetryAfter++;
 }
 
 /** How long `ask` took each time, asked again and again until the flood is over. */
@@ -90,7 +90,8 @@ it('20,000 writes to one basket hold up no other basket, nor the process', async
   isOver = true;
   for (const each of await Promise.all(waits)) expectMostly(each, soonMs);
   expect(flood.answered).toBe(writes);
-  expect([...flood.statuses.keys()].sort()).toEqual(['201', '429']);
+  // Where a batch takes long, the last of the 64 that may wait have waited for too long: 503.
+  expect([...flood.statuses.keys()].filter((status) => status !== '503').sort()).toEqual(['201', '429']);
   expect(flood.withoutRetryAfter).toBe(0);
   expect(await flooded.lines()).toEqual({ [product]: 2 });
 });

@@ -22,6 +22,9 @@ import { openPlace } from './embedded-postgres/place.ts';
 import { findPostmaster, stopPostmaster } from './embedded-postgres/postmaster.ts';
 import { acquireEmbeddedPostgres } from './embedded-postgres.ts';
 
+// Servers are created and started, on a busy machine at that.
+vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
+
 const settings = { fsync: 'off' };
 const root = mkdtempSync(join(tmpdir(), 'scalecommerce-embedded-'));
 const seed = join(root, 'seed');
@@ -55,7 +58,7 @@ afterAll(() => rmSync(root, { recursive: true }));
 const acquire = () => acquireEmbeddedPostgres({ dataDir, settings });
 const postmasterPid = () => findPostmaster(join(dataDir, 'postgres'))?.pid;
 const holders = () => readdirSync(join(dataDir, 'postgres.holders'));
-const untilGone = (pid: number | undefined) => vi.waitUntil(() => !existsSync(`/proc/${pid}/cwd`), { timeout: 10_000 });
+const untilGone = (pid: number | undefined) => vi.waitUntil(() => !existsSync(`/proc/${pid}/cwd`), { timeout: 60_000 });
 
 async function query(url: string, text: string): Promise<unknown[]> {
   const client = new pg.Client({ connectionString: url });
@@ -236,7 +239,7 @@ test('an interrupted creation leaves nothing that is taken for a cluster', async
   rmSync(dataDir, { recursive: true });
   const creator = run(holderProgram);
   const begun = () => existsSync(dataDir) && readdirSync(dataDir).some((name) => name.startsWith('postgres.new-'));
-  await vi.waitUntil(begun, { timeout: 10_000, interval: 5 });
+  await vi.waitUntil(begun, { timeout: 60_000, interval: 5 });
   await kill(creator, 'SIGKILL');
   expect(existsSync(join(dataDir, 'postgres'))).toBe(false);
   const postgres = await acquire();
