@@ -12,20 +12,22 @@ import {
   allEndedMs,
   endOf,
   expectTruth,
+  type OrderStage,
+  onOrderStage,
+  orderTestTimeoutMs,
   type PlacedOrder,
   placeOrder,
+  stock,
   withEndsAsTold,
 } from './support/recorded-orders.ts';
 import { between, type Random, randomOf, seed } from './support/seed.ts';
 import { addProduct } from './support/shop.ts';
 import { onStage, type Stage } from './support/stage.ts';
 
-const testTimeoutMs = 120_000;
-/** The promise; a lease is lost 10 s after it was last renewed. */
-const takeOverMs = 15_000;
+/** The promise is 15 s: a lease is lost 10 s after it was last renewed. The rest is for a busy machine. */
+const takeOverMs = 30_000;
 /** The promise is 2 s: 1 s for the database to end the transaction; the rest is for a busy machine. */
-const othersWaitMs = 4_000;
-const stock = 1_000;
+const othersWaitMs = 10_000;
 
 /** Orders that come one after the other, `gapMs` apart at most, for so long as `isOpen`. */
 async function placeOneByOne(
@@ -64,10 +66,8 @@ describe.concurrent(`a worker fails (FAULT_SEED=${seed})`, () => {
   it(
     'killed before and after calls to the gateway, and its heir killed, too, it leaves orders that are charged once each',
     () =>
-      onStage(async (stage) => {
-        const { ledger } = stage;
-        const random = randomOf('kill');
-        const product = await addProduct(ledger, { stock, priceCents: 400 });
+      onOrderStage('kill', async (stage) => {
+        const { ledger, product, random, records } = stage;
         const slow = { ROLE: 'worker', SIMULATED_GATEWAY_LATENCY_MS: '2000' };
         const [web, first, second] = await Promise.all([
           stage.start({ ROLE: 'web' }),
@@ -76,7 +76,6 @@ describe.concurrent(`a worker fails (FAULT_SEED=${seed})`, () => {
         ]);
         // It is to inherit, not to share.
         second.signal('SIGSTOP');
-        const records: ClientRecord[] = [];
         const placed = await placeOneByOne(web.address, records, { product, count: 24, gapMs: 300, random });
         const left = await killAndWait(stage, first, () => second.signal('SIGCONT'));
         const calls = await callsFor(ledger, left);
@@ -87,19 +86,18 @@ describe.concurrent(`a worker fails (FAULT_SEED=${seed})`, () => {
         await sleep(between(random, 0, 1_000));
         await killAndWait(stage, second, () => undefined);
         await expectTruth(stage, records);
-        expect(await charges(ledger, product)).toEqual(placed.map(() => 400));
+        expect(await charges(ledger, product)).toEqual(placed.map(() => 1_000));
         expect(await third.end('SIGTERM')).toBe(0);
       }),
-    testTimeoutMs,
+    orderTestTimeoutMs,
   );
 
   it(
     'stopped for longer than its lease and its orders’ holds, it changes nothing when it comes back, not at the gateway either',
     () =>
-      onStage(async (stage) => {
-        const { ledger } = stage;
-        const records: ClientRecord[] = [];
-        const { zombie, placed, product } = await stopMidway(stage, records, randomOf('zombie'));
+      onOrderStage('zombie', async (stage) => {
+        const { ledger, product, records } = stage;
+        const { zombie, placed } = await stopMidway(stage);
         await stage.start({ ROLE: 'worker' });
         const told = await withEndsAsTold(records, placed);
         expect(new Set(ends(told))).toEqual(new Set(['completed', 'failed']));
@@ -115,17 +113,15 @@ describe.concurrent(`a worker fails (FAULT_SEED=${seed})`, () => {
         expect([await everything(ledger), await wholeJournal(ledger)]).toEqual(before);
         expect(await stockOf(ledger, product)).toBe(stock - ends(told).filter((end) => end === 'completed').length);
       }),
-    testTimeoutMs,
+    orderTestTimeoutMs,
   );
 
   it(
     'back while its heir closes payments whose holds are over: of capture and void exactly one wins, and the books agree',
     () =>
-      onStage(async (stage) => {
-        const { ledger } = stage;
-        const random = randomOf('race');
-        const records: ClientRecord[] = [];
-        const { zombie, placed, product } = await stopMidway(stage, records, random);
+      onOrderStage('race', async (stage) => {
+        const { ledger, product, random, records } = stage;
+        const { zombie, placed } = await stopMidway(stage);
         const heir = await stage.start({ ROLE: 'worker', SIMULATED_GATEWAY_LATENCY_MS: '2000' });
         await eventually(async () => (await openOrdersOf(ledger, heir)).length > 0, allEndedMs);
         // The heir's requests arrive after 1 s.
@@ -138,18 +134,15 @@ describe.concurrent(`a worker fails (FAULT_SEED=${seed})`, () => {
         expect(await charges(ledger, product)).toHaveLength(sold);
         expect(await stockOf(ledger, product)).toBe(stock - sold);
       }),
-    testTimeoutMs,
+    orderTestTimeoutMs,
   );
 
   it(
     'crashed by one order again and again, it gets that order alone, then never again; the others end',
     () =>
-      onStage(async (stage) => {
-        const { ledger } = stage;
-        const random = randomOf('crash');
-        const product = await addProduct(ledger, { stock });
+      onOrderStage('crash', async (stage) => {
+        const { ledger, product, random, records } = stage;
         const web = await stage.start({ ROLE: 'web' });
-        const records: ClientRecord[] = [];
         const endless = { product, paymentToken: 'tok_authorize_unreachable', end: 'failed' } as const;
         const poison = await placeOrder(web.address, records, endless);
         // In hand for longer than the poison leaves a worker, it shares its fate at first.
@@ -185,7 +178,7 @@ describe.concurrent(`a worker fails (FAULT_SEED=${seed})`, () => {
         expect(await endOf(poison)).toMatchObject({ status: 'failed', error: { code: 'hold_expired' } });
         await expectTruth(stage, records);
       }),
-    testTimeoutMs,
+    orderTestTimeoutMs,
   );
 });
 
@@ -209,11 +202,11 @@ async function expectAloneIfSuspect(ledger: Ledger, orderId: string, worker: Sho
   expect(suspects).toEqual(suspects.length > 0 ? [orderId] : []);
 }
 
-type Midway = Readonly<{ zombie: ShopProcess; placed: readonly PlacedOrder[]; product: string }>;
+type Midway = Readonly<{ zombie: ShopProcess; placed: readonly PlacedOrder[] }>;
 
 /** Stops a worker while the payments of its orders are at every stage; by the end of its lease, all holds are over. */
-async function stopMidway(stage: Stage, records: ClientRecord[], random: Random): Promise<Midway> {
-  const product = await addProduct(stage.ledger, { stock, priceCents: 600 });
+async function stopMidway(stage: OrderStage): Promise<Midway> {
+  const { product, random, records } = stage;
   const [web, zombie] = await Promise.all([
     stage.start({ ROLE: 'web', HOLD_TTL_S: '6' }),
     stage.start({ ROLE: 'worker', SIMULATED_GATEWAY_LATENCY_MS: '4000' }),
@@ -225,7 +218,7 @@ async function stopMidway(stage: Stage, records: ClientRecord[], random: Random)
   zombie.signal('SIGSTOP');
   const open = await openOrdersOf(stage.ledger, zombie);
   expect(new Set(await callsFor(stage.ledger, open)).size).toBeGreaterThan(1);
-  return { zombie, placed, product };
+  return { zombie, placed };
 }
 
 /** Since then, by the database's clock. */
@@ -247,10 +240,9 @@ describe.concurrent(`a process fails (FAULT_SEED=${seed})`, () => {
   it(
     'stopped between lock and COMMIT, it keeps nobody from buying',
     () =>
-      onStage(async (stage) => {
-        const product = await addProduct(stage.ledger, { stock });
+      onOrderStage('stalled', async (stage) => {
+        const { product, records } = stage;
         const [stalled, other] = await Promise.all([stage.start({ ROLE: 'web' }), stage.start({ ROLE: 'all' })]);
-        const records: ClientRecord[] = [];
         const { answer } = await stopInTransaction(stage, stalled, product, records);
         const stoppedAtMs = performance.now();
         for (let count = 0; count < 3; count++)
@@ -263,20 +255,18 @@ describe.concurrent(`a process fails (FAULT_SEED=${seed})`, () => {
         await placeOrder(stalled.address, records, { product });
         await expectTruth(stage, records);
       }),
-    testTimeoutMs,
+    orderTestTimeoutMs,
   );
 
   it(
     'ends with a last word and status 1 on a rejection that nobody listens to; the next one ends what it had in hand',
     () =>
-      onStage(async (stage) => {
-        const random = randomOf('unheard');
-        const product = await addProduct(stage.ledger, { stock });
+      onOrderStage('unheard', async (stage) => {
+        const { ledger, product, random, records } = stage;
         const first = await stage.start({
           NODE_OPTIONS: `--import=${new URL('support/reject-on-signal.ts', import.meta.url)}`,
           SIMULATED_GATEWAY_LATENCY_MS: '2000',
         });
-        const records: ClientRecord[] = [];
         const placed = await placeOneByOne(first.address, records, { product, count: 10, gapMs: 300, random });
         expect(await first.end('SIGUSR2')).toBe(1);
         const lines = first.errors().trim().split('\n');
@@ -287,9 +277,9 @@ describe.concurrent(`a process fails (FAULT_SEED=${seed})`, () => {
         const second = await stage.start();
         for (const order of placed) expect(await endOf(order, second.address)).toMatchObject({ status: 'completed' });
         await expectTruth(stage, records);
-        expect(await charges(stage.ledger, product)).toHaveLength(placed.length);
+        expect(await charges(ledger, product)).toHaveLength(placed.length);
       }),
-    testTimeoutMs,
+    orderTestTimeoutMs,
   );
 
   it(
@@ -307,7 +297,7 @@ describe.concurrent(`a process fails (FAULT_SEED=${seed})`, () => {
         await expectTruth(stage, records);
         expect(await shop.end('SIGTERM')).toBe(0);
       }),
-    testTimeoutMs,
+    orderTestTimeoutMs,
   );
 });
 

@@ -4,10 +4,28 @@ import { eventually } from './eventually.ts';
 import { expectNothingLeftOver } from './invariants.ts';
 import { expectReleasedByGateway, untilAllEnded } from './order-facts.ts';
 import { RemoteShopper } from './process.ts';
-import type { Stage } from './stage.ts';
+import { type Random, randomOf } from './seed.ts';
+import { addProduct } from './shop.ts';
+import { onStage, type Stage } from './stage.ts';
 
 /** A call that is not answered is given up after 8 s, a lost lease ends after 10 s; several in a row on a busy machine. */
-export const allEndedMs = 80_000;
+export const allEndedMs = 120_000;
+
+/** Of a test that plays with orders; most of it is for a busy machine. */
+export const orderTestTimeoutMs = 360_000;
+/** Units of the product of an {@link OrderStage}; a unit costs 10.00. */
+export const stock = 1_000;
+
+/** A stage with a product for sale. `records` is where it is put down what shoppers were told. */
+export type OrderStage = Stage & Readonly<{ product: string; random: Random; records: ClientRecord[] }>;
+
+/** Gives `play` such a stage, with chance as the seed and `name` say. */
+export function onOrderStage(name: string, play: (stage: OrderStage) => Promise<void>): Promise<void> {
+  return onStage(async (stage) => {
+    const product = await addProduct(stage.ledger, { stock });
+    await play({ ...stage, product, random: randomOf(name), records: [] });
+  });
+}
 
 /** An order that a shopper was told is accepted. */
 export type PlacedOrder = Readonly<{ shopper: RemoteShopper; orderId: string; acceptedInMs: number }>;
