@@ -1,10 +1,13 @@
 import { userInfo } from 'node:os';
 import pg from 'pg';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { type Ended, runCommand } from './support/command.ts';
 import { expectNothingLeftOver } from './support/invariants.ts';
 import { allEnded, movedUnits, soldUnits, stockOf } from './support/ledger.ts';
 import { addProduct, openTestShop, type ProductOptions, Shopper, type TestShop } from './support/shop.ts';
+
+// Some commands one after the other, each a process of its own, on a busy machine.
+vi.setConfig({ testTimeout: 120_000 });
 
 type Movement = Readonly<{ delta: number; kind: string; who: string; why: string }>;
 

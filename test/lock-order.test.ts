@@ -13,7 +13,7 @@ import type { Database } from '../src/platform/db.ts';
 import { countDeadlocks, noticeDeadlocksSoon } from './support/deadlocks.ts';
 import { expectNothingLeftOver } from './support/invariants.ts';
 import { allEnded, movedUnits, soldUnits, stockOf } from './support/ledger.ts';
-import { type Held, heldBasket, heldStock } from './support/race.ts';
+import { type Held, heldBasket, heldStock, untilDecided } from './support/race.ts';
 import { between, oneOf, type Random, randomOf, seed } from './support/seed.ts';
 import { addProduct, endedOrder, openTestShop, orderIdOf, Shopper, type TestShop } from './support/shop.ts';
 import { onSteppedShop, openPatient, type SteppedShop } from './support/stepped-shop.ts';
@@ -396,11 +396,12 @@ async function changeOne(db: Database, products: readonly string[], random: Rand
 async function buyBoth(shop: TestShop, products: readonly string[], index: number, random: Random): Promise<number> {
   const shopper = new Shopper(shop.app);
   for (const product of index % 2 === 0 ? products : products.toReversed()) {
-    const { statusCode } = await shopper.put(product, between(random, 1, 2));
+    const quantity = between(random, 1, 2);
+    const { statusCode } = await untilDecided(() => shopper.put(product, quantity));
     expect([201, 422]).toContain(statusCode);
   }
   const token = random() < 0.3 ? 'tok_fail' : 'tok_success';
-  return (await shopper.checkout('v2', { payment_token: token })).statusCode;
+  return (await untilDecided(() => shopper.checkout('v2', { payment_token: token }))).statusCode;
 }
 
 /** Tables whose writes are broken up: of a basket, by a checkout, by its settlement, by an operator. */

@@ -10,6 +10,8 @@ import { addProduct, endedOrder, openTestShop, orderIdOf, Shopper, type TestShop
 type Series = Readonly<Record<string, number>>;
 
 const anyPort = { METRICS_PORT: '0' };
+/** On a busy machine. */
+const startTimeoutMs = 120_000;
 
 async function read(address: string): Promise<string> {
   const answer = await fetch(address);
@@ -129,7 +131,7 @@ describe('metrics of a shop without its database', () => {
   });
 });
 
-describe('start', () => {
+describe('start', { timeout: startTimeoutMs }, () => {
   it.each(['all', 'web', 'worker'])('serves metrics as %s where METRICS_PORT is set', async (role) => {
     const database = await createTestDatabase();
     const environment = { DATABASE_URL: database.url, PORT: '0', SEED_PRODUCTS: '0', LOG_LEVEL: 'silent' };
