@@ -3,23 +3,26 @@ const sameSignalMs = 1_000;
 
 /** Ctrl-C or a request to terminate, as a command hears of it. */
 export type Interruption = Readonly<{
-  /** Aborted by the first signal; a later one ends the process at once. */
+  /** Aborted by the first signal. */
   signal: AbortSignal;
-  /** The exit status that tells of the signal. */
+  /** The exit status that tells of the first signal. */
   status: () => number | null;
   stopListening: () => void;
 }>;
 
 const statusBySignal = { SIGINT: 130, SIGTERM: 143 } as const;
 
-/** Starts to listen for signals, so that a command can end where it does no harm. */
-export function listenForInterruption(): Interruption {
+/**
+ * Starts to listen for signals, so that a command can end where it does no harm. A later one, meant as "now", ends the
+ * process without a clean-up, after `farewell`.
+ */
+export function listenForInterruption(farewell?: string): Interruption {
   const controller = new AbortController();
   let status: number | null = null;
   let firstAtMs: number | null = null;
   const onSignal = (name: 'SIGINT' | 'SIGTERM'): void => {
     firstAtMs ??= performance.now();
-    if (performance.now() - firstAtMs > sameSignalMs) process.exit(statusBySignal[name]);
+    if (performance.now() - firstAtMs > sameSignalMs) leaveAtOnce(statusBySignal[name], farewell);
     status ??= statusBySignal[name];
     controller.abort(new Error('stopped'));
   };
@@ -31,4 +34,9 @@ export function listenForInterruption(): Interruption {
       process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
     },
   };
+}
+
+function leaveAtOnce(status: number, farewell: string | undefined): never {
+  if (farewell !== undefined) console.error(farewell);
+  process.exit(status);
 }

@@ -5,16 +5,18 @@ import { openResources, type Resources } from '../resources.ts';
 import { startWorker } from '../worker.ts';
 import { banner } from './banner.ts';
 import { withDatabase } from './database.ts';
+import { listenForInterruption } from './interruption.ts';
 import { serveMetrics } from './metrics.ts';
 import { checkPorts } from './port.ts';
 import { seedWithProgress } from './seed.ts';
 import { serve } from './serve.ts';
-import { listenForStop } from './signals.ts';
 import { endOnTheUnexpected } from './unexpected.ts';
+
+const leftAtOnce = 'Left at once. An embedded PostgreSQL runs on until the next command takes it over and stops it.';
 
 /** Opens the shop, and closes it again in reverse when the process is told to stop (SIGINT, SIGTERM). */
 export async function start(config: Config): Promise<void> {
-  const stop = listenForStop();
+  const { signal: stop } = listenForInterruption(leftAtOnce);
   await checkPorts(config);
   await withDatabase(config, async ({ url, directUrl }) => {
     const resources = await openResources(config, url);
