@@ -14,10 +14,10 @@ import { openTcpProxy } from './support/tcp-proxy.ts';
 type Sent = Readonly<{ path: string; body: object; key?: string }>;
 type Answer = Readonly<{ status: number; text: string; location: string | null; isReplay: boolean; token: string }>;
 
-const testTimeoutMs = 90_000;
+const testTimeoutMs = 240_000;
 /** A lease that was lost with its process ends after 10 s. */
-const allEndedMs = 30_000;
-const answeredMs = 30_000;
+const allEndedMs = 120_000;
+const answeredMs = 90_000;
 
 const put = (product: string, quantity: number, key?: string): Sent => ({
   path: '/api/v1/shopping_basket/products',
