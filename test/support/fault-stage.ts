@@ -1,5 +1,6 @@
 import { expect } from 'vitest';
 import { migrate } from '../../src/platform/migrate.ts';
+import { startShopping } from './busy-shoppers.ts';
 import { type ClientRecord, expectAgreement, recorded } from './client-records.ts';
 import { eventually } from './eventually.ts';
 import { expectNothingLeftOver } from './invariants.ts';
@@ -7,15 +8,18 @@ import { allEnded, type Ledger, openLedger } from './ledger.ts';
 import { createTestDatabase, type TestDatabase } from './postgres.ts';
 import { openPrivatePostgres, type PrivatePostgres } from './private-postgres.ts';
 import { RemoteShopper, type ShopProcess, startProcess } from './process.ts';
+import { type Random, randomOf } from './seed.ts';
 import { addProduct } from './shop.ts';
 import { openTcpProxy, type TcpProxy } from './tcp-proxy.ts';
 
 /** An answer that waits for nothing, on a busy machine. */
 export const promptMs = 2_000;
 /** After a fault has ended; the promise is 5 s. */
-const backAfterMs = 10_000;
+const backAfterMs = 20_000;
 /** A lease that was lost in the outage ends after 10 s, and a payment has a deadline of its own. */
-const allEndedMs = 30_000;
+const allEndedMs = 120_000;
+/** Of a test, most of whose time is for a busy machine. */
+export const faultTimeoutMs = 360_000;
 const quotedErrors = 5_000;
 
 /** Where a fault test plays: a shop in processes of its own, on a database of its own. */
@@ -68,9 +72,28 @@ async function on(database: TestDatabase, play: (stage: FaultStage) => Promise<v
   }
 }
 
-/** Some products that no crowd buys out. */
-export function plentyFor(stage: FaultStage): Promise<string[]> {
-  return Promise.all(Array.from({ length: 3 }, () => addProduct(stage.ledger, { stock: 1_000_000 })));
+/** A crowd that buys, and goes on buying whatever fails. */
+export type Sale = Readonly<{
+  random: Random;
+  /** Where it is put down what each was told. */
+  records: ClientRecord[];
+  /** Of which there is more than a crowd buys. */
+  products: readonly string[];
+  /** Lets them finish what they have begun and go. */
+  close(): Promise<void>;
+}>;
+
+/** Lets a crowd of `count` buy at `shops`, by chance as the seed and `name` say. */
+export async function openSale(
+  stage: FaultStage,
+  name: string,
+  shops: readonly ShopProcess[],
+  count = 24,
+): Promise<Sale> {
+  const random = randomOf(name);
+  const records: ClientRecord[] = [];
+  const products = await Promise.all([1, 2, 3].map(() => addProduct(stage.ledger, { stock: 1_000_000 })));
+  return { random, records, products, close: startShopping({ shops, products, count, random, records }) };
 }
 
 /** What a client may be told while something fails: done, not done, not known. */
