@@ -1,16 +1,15 @@
-import { type Discrepancy, reconcile } from '../modules/checkout/reconcile.ts';
+import { type Discrepancy, lastPeriod, reconcile } from '../modules/checkout/reconcile.ts';
 import type { Config } from '../platform/config.ts';
 import { withPaymentDesk } from './payment-desk.ts';
 
 const hourMs = 3_600_000;
-/** What is newer may still be on its way. */
-const unripeMs = 60_000;
 
 /** `scalecommerce reconcile`: compares the gateway's book with ours; the exit status is 1 when people have to see to something. */
 export async function reconcileCommand(config: Config, { hours }: { hours: number }): Promise<number> {
-  const until = new Date(Date.now() - unripeMs);
-  const since = new Date(until.getTime() - hours * hourMs);
-  const { compared, discrepancies } = await withPaymentDesk(config, (desk) => reconcile(desk, since, until));
+  const { compared, discrepancies } = await withPaymentDesk(config, async (desk) => {
+    const { since, until } = await lastPeriod(desk.database, hours * hourMs);
+    return reconcile(desk, since, until);
+  });
   for (const discrepancy of discrepancies) console.log(lineOn(discrepancy));
   const left = discrepancies.filter(({ acted }) => !acted).length;
   console.log(

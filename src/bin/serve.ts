@@ -36,8 +36,7 @@ export async function serve(resources: Resources, worker: OrderDesk | null): Pro
     address: localAddress(config.HOST, (app.server.address() as AddressInfo).port),
     close: async () => {
       isDraining = true;
-      await cable.close();
-      await drain.close(closeDeadlineMs);
+      await Promise.all([cable.close(), drain.close(closeDeadlineMs)]);
     },
   };
 }
