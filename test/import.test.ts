@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type ImportOptions, type ImportReport, importCatalog } from '../src/modules/catalog/import.service.ts';
 import { type Database, openDatabase, type Value } from '../src/platform/db.ts';
+import { expectSoon } from './support/expect-soon.ts';
 import { expectNothingLeftOver } from './support/invariants.ts';
 import { createTestDatabase, onServer, type TestDatabase } from './support/postgres.ts';
 
@@ -253,11 +254,9 @@ describe('beside others', () => {
       await sale.query('BEGIN');
       await sale.query('UPDATE stock SET sellable = sellable - 30');
       const importing = importLines([{ sku: 'A', stock: 40, price: 7 }], { withStock: true });
-      await expect
-        .poll(() =>
-          rowsOf(`SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`),
-        )
-        .toHaveLength(1);
+      await expectSoon(() =>
+        rowsOf(`SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`),
+      ).toHaveLength(1);
       await sale.query('COMMIT');
       expect(await importing).toMatchObject({ changed: 1 });
     });
@@ -272,11 +271,9 @@ describe('beside others', () => {
       await sale.query('UPDATE stock SET sellable = sellable - 1');
       expect(await importLines(numbered(3, () => ({ stock: 9 })))).toMatchObject({ unchanged: 3 });
       const importing = importLines(numbered(3, () => ({ price: 7 })));
-      await expect
-        .poll(() =>
-          rowsOf(`SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`),
-        )
-        .toHaveLength(1);
+      await expectSoon(() =>
+        rowsOf(`SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`),
+      ).toHaveLength(1);
       await sale.query('COMMIT');
       expect(await importing).toMatchObject({ changed: 3 });
     });
@@ -294,7 +291,7 @@ describe('beside others', () => {
       await holder.query('SELECT FROM products FOR UPDATE');
       const waits: string[] = [];
       const importing = importLines([{ sku: 'A', price: 7 }], { onWaiting: (reason) => waits.push(reason) });
-      await expect.poll(() => waits, { timeout: 5_000 }).not.toEqual([]);
+      await expectSoon(() => waits).not.toEqual([]);
       await holder.query('ROLLBACK');
       expect(await importing).toMatchObject({ changed: 1 });
     });

@@ -12,4 +12,4 @@ it("answers 504 with the order's address when a synchronous checkout has no outc
   expect(await endedOrder(shopper, orderIdOf(response))).toMatchObject({ status: 'completed' });
   await worker.stop();
   await shop.close();
-}, 60_000);
+}, 120_000);

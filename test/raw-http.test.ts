@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { expectSoon } from './support/expect-soon.ts';
 import { faultsIn, type LoggedShop, openLoggedShop } from './support/logged-shop.ts';
 import { answersOf, drip, exchange, open, type RawResponse } from './support/raw-http.ts';
 import { addProduct } from './support/shop.ts';
@@ -335,7 +336,7 @@ describe('a body', () => {
     socket.write(`${message(write, host, json, 'Content-Length: 500')}{"product"`);
     await handled;
     socket.destroy();
-    await expect.poll(connections).toBe(0);
+    await expectSoon(connections).toBe(0);
     expect(faultsIn(site.lines)).toEqual([]);
   });
 });
