@@ -5,6 +5,7 @@ import { newId } from '../src/shared/ids.ts';
 import { type CableServer, type CableServerOptions, startCableServer } from './support/cable-server.ts';
 import { expectSoon } from './support/expect-soon.ts';
 import { type Basket, endOrder, insertBasket, insertOrder } from './support/ordered-basket.ts';
+import { choosePort } from './support/port.ts';
 import { createTestDatabase, type TestDatabase } from './support/postgres.ts';
 
 const channel = 'CheckoutNotificationsChannel';
@@ -286,7 +287,7 @@ describe('a subscription is rejected', () => {
 test('a client is told to come back when its server stops, and learns from the next one what it missed', async () => {
   // Twenty pings: on a busy machine some of them come late.
   ConnectionMonitor.staleThreshold = 2;
-  const server = await startCableServer({ databaseUrl: database.url, pingMs: 100 });
+  const server = await startCableServer({ databaseUrl: database.url, pingMs: 100, port: await choosePort() });
   const { basket, end } = await orderedBasket();
   const { log } = subscribeTo(consume(server.port), basket);
   await expectSoon(() => log).toEqual(['connected']);

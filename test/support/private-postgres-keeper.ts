@@ -2,7 +2,6 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { on, once } from 'node:events';
 import { chmodSync, closeSync, openSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chooseAccount, commandOf } from '../../src/platform/embedded-postgres/account.ts';
@@ -10,6 +9,7 @@ import { findBinaries } from '../../src/platform/embedded-postgres/binaries.ts';
 import { ensureCluster, readPassword } from '../../src/platform/embedded-postgres/cluster.ts';
 import { failure, openPlace } from '../../src/platform/embedded-postgres/place.ts';
 import { awaitEnd, awaitReady, findOrphans } from '../../src/platform/embedded-postgres/postmaster.ts';
+import { choosePort } from './port.ts';
 
 export type KeeperCommand = 'start' | 'stop' | 'kill';
 
@@ -66,19 +66,5 @@ async function endOrphans(cluster: string): Promise<void> {
   for (const pid of findOrphans(cluster)) {
     process.kill(pid, 'SIGKILL');
     await awaitEnd(pid);
-  }
-}
-
-/** Below the ports that systems give to outgoing connections: nobody takes it while the server is down. */
-async function choosePort(): Promise<number> {
-  for (;;) {
-    const port = 20_000 + Math.floor(Math.random() * 10_000);
-    const probe = createServer().listen(port, '127.0.0.1');
-    const isFree = await once(probe, 'listening').then(
-      () => true,
-      () => false,
-    );
-    await new Promise((resolve) => probe.close(resolve));
-    if (isFree) return port;
   }
 }
