@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type Ended, runCommand, startCommand } from './support/command.ts';
+import { expectSoon } from './support/expect-soon.ts';
 import { expectNothingLeftOver } from './support/invariants.ts';
 import { createTestDatabase, onServer, type TestDatabase } from './support/postgres.ts';
 
@@ -12,6 +13,9 @@ const password = 'hush';
 /** Nobody listens on port 1. */
 const nowhere = { DATABASE_URL: `postgres://shop:${password}@127.0.0.1:1/shop` };
 const header = 'sku,name,description,price_cents,currency,stock';
+
+/** Several commands, one after the other, on a busy machine. */
+const testTimeoutMs = 120_000;
 
 let folder: string;
 
@@ -105,7 +109,7 @@ describe('the command line', () => {
   );
 });
 
-describe('on a database', () => {
+describe('on a database', { timeout: testTimeoutMs }, () => {
   let database: TestDatabase;
 
   beforeEach(async () => {
@@ -129,7 +133,7 @@ describe('on a database', () => {
     isUnderWay: () => Promise<boolean>,
   ): Promise<Ended> => {
     const { process, ended } = startCommand(args, { DATABASE_URL: database.url });
-    await expect.poll(isUnderWay, { timeout: 15_000, interval: 5 }).toBe(true);
+    await expect.poll(isUnderWay, { timeout: 60_000, interval: 5 }).toBe(true);
     process.kill(signal);
     return ended;
   };
@@ -170,7 +174,7 @@ describe('on a database', () => {
     if (expected !== null) expect(stderr).toMatch(/^scalecommerce: Stopped before the end; nothing was seeded\.\n$/m);
     expect(await productCount()).toBe(0);
     // The server may take a moment to notice that a killed client is gone.
-    await expect.poll(isLoading).toBe(false);
+    await expectSoon(isLoading).toBe(false);
     expect((await run(['seed', '--products', '5'])).status).toBe(0);
   });
 
@@ -201,14 +205,14 @@ describe('on a database', () => {
   });
 
   test('import that is interrupted says how far it came and goes on from there when run again', async () => {
-    const file = fileOf('many.csv', numberedCsv(30_000));
+    const file = fileOf('many.csv', numberedCsv(60_000));
     const hasBegun = async (): Promise<boolean> => (await productCount()) > 0;
     const { status, stdout, stderr } = await interrupt(['import', file], 'SIGINT', hasBegun);
     const created = await productCount();
     expect(status).toBe(130);
     expect(stdout).toBe(`created ${created}, changed 0, unchanged 0, bad 0\n`);
     expect(stderr).toContain(`scalecommerce: Stopped. Everything up to line ${created + 1} is done;`);
-    const rest = { status: 0, stdout: `created ${30_000 - created}, changed 0, unchanged ${created}, bad 0\n` };
+    const rest = { status: 0, stdout: `created ${60_000 - created}, changed 0, unchanged ${created}, bad 0\n` };
     expect(await run(['import', file])).toMatchObject(rest);
     await expectNothingLeftOver(database.url);
   });
