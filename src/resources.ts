@@ -48,11 +48,14 @@ const secretFields = { paths: ['err.detail', 'err.where', 'err.internalQuery'], 
 export async function openResources(config: Config, databaseUrl: string): Promise<Resources> {
   const logger = pino({ level: config.LOG_LEVEL, redact: secretFields }, pino.destination({ dest: 2, sync: false }));
   const onError = reportRarely((error, untold) => logger.error({ err: error, untold }, error.message));
-  const open = (name: string, connections: number, more: Pick<DatabaseOptions, 'readOnly' | 'lockTimeoutMs'> = {}) =>
-    openDatabase({ url: databaseUrl, name, connections, waiting: 5_000, onError, ...more });
-  const database = open('engine', 12);
-  const batchDatabase = open('batches', batchConnections, { lockTimeoutMs: batchLockTimeoutMs });
-  const workerDatabase = open('worker', 4, { lockTimeoutMs: batchLockTimeoutMs });
+  const open = (
+    name: string,
+    connections: number,
+    more: Pick<DatabaseOptions, 'readOnly' | 'plans' | 'lockTimeoutMs'>,
+  ) => openDatabase({ url: databaseUrl, name, connections, waiting: 5_000, onError, ...more });
+  const database = open('engine', 12, { plans: 'once' });
+  const batchDatabase = open('batches', batchConnections, { plans: 'once', lockTimeoutMs: batchLockTimeoutMs });
+  const workerDatabase = open('worker', 4, { plans: 'once', lockTimeoutMs: batchLockTimeoutMs });
   const reader = open('reads', 8, { readOnly: true });
   const gateway = openGateway(config, databaseUrl, onError);
   const notifications = openNotifications({ reader, pollMs: pollOutcomesMs[config.ROLE], onError });
@@ -77,9 +80,15 @@ export async function openResources(config: Config, databaseUrl: string): Promis
 
 /** Opens the gateway that `config` names; the simulated one keeps its book in the database at `databaseUrl`. */
 export function openGateway(config: Config, databaseUrl: string, onError: (error: Error) => void): PaymentGateway {
-  const journal = { url: databaseUrl, name: 'simulated gateway', connections: 6, waiting: 5_000, onError };
   const simulated = openSimulatedGateway({
-    journal: openDatabase(journal),
+    journal: openDatabase({
+      url: databaseUrl,
+      name: 'simulated gateway',
+      connections: 6,
+      waiting: 5_000,
+      plans: 'once',
+      onError,
+    }),
     latencyMs: config.SIMULATED_GATEWAY_LATENCY_MS,
     rates: readFaultRates(config.SIMULATED_GATEWAY_FAULTS).rates,
     seed: config.SIMULATED_GATEWAY_SEED,

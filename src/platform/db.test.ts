@@ -450,6 +450,44 @@ describe('the limits', () => {
   });
 });
 
+describe('plans', () => {
+  const lookUp = sql(
+    'test.look_up',
+    'SELECT l.id FROM unnest($1::integer[]) AS wanted (id) JOIN leaves l ON l.id = wanted.id',
+  );
+  const countKept = sql(
+    'test.count_kept_plans',
+    `SELECT generic_plans::integer AS kept FROM pg_prepared_statements WHERE name = 'test.look_up'`,
+  );
+  const countScans = sql(
+    'test.count_scans',
+    `SELECT seq_scan::integer AS whole, idx_scan::integer AS by_index FROM pg_stat_xact_user_tables WHERE relname = 'leaves'`,
+  );
+
+  beforeEach(() => psql('CREATE TABLE leaves (id integer PRIMARY KEY) WITH (autovacuum_enabled = off)'));
+  afterEach(() => psql('DROP TABLE leaves'));
+
+  async function lookUpOften(on: Database): Promise<number> {
+    for (let times = 0; times < 10; times++) await on.query(lookUp, [[1, 2, 3]]);
+    return ((await on.query<{ kept: number }>(countKept))[0] as { kept: number }).kept;
+  }
+
+  it('made once are kept, and look up by index in a table that was empty then', async () => {
+    const once = open({ connections: 1, plans: 'once' });
+    expect(await lookUpOften(once)).toBeGreaterThan(0);
+    await psql('INSERT INTO leaves SELECT generate_series(1, 50000)');
+    const scans = await once.transaction(async (tx) => {
+      expect(await tx.query(lookUp, [[1, 2, 3]])).toHaveLength(3);
+      return tx.query(countScans);
+    });
+    expect(scans).toEqual([{ whole: 0, by_index: expect.any(Number) }]);
+  });
+
+  it('are made each time otherwise', async () => {
+    expect(await lookUpOften(open({ connections: 1 }))).toBe(0);
+  });
+});
+
 describe('an array', () => {
   it('arrives as it was sent', async () => {
     const items = [

@@ -36,6 +36,11 @@ export type DatabaseOptions = Readonly<{
   /** Requests that may wait for a connection before the next is turned away. */
   waiting: number;
   readOnly?: boolean;
+  /**
+   * `each time`, unless told otherwise: right for statements whose best plan depends on their values. `once`: for those that
+   * look rows up by index; it saves some 0.2 ms for each execution.
+   */
+  plans?: 'each time' | 'once';
   /** How long an answer is waited for; then the connection counts as lost. Above what the server allows a statement. */
   answerTimeoutMs?: number;
   /** How long a lock is waited for. */
@@ -60,12 +65,15 @@ const connectTimeoutMs = 3_000;
 /** How long the network may take to close a connection. */
 const farewellMs = 1_000;
 const transactionTries = 5;
+/** What is looked up by key is in memory, or on a disk without a head to move. */
+const plannerSettings = ['random_page_cost=1.1'];
 /**
- * What is looked up by key is in memory, or on a disk without a head to move. And a plan is made for each execution: one
- * that was made while a table was nearly empty, and kept, reads all of it for each batch of the sale that fills it
- * (measured: 2,600 microseconds an order instead of 200, until the table is analyzed).
+ * A plan that was made while a table was nearly empty, and kept, reads all of it for each batch of the sale that fills it,
+ * until the table is analyzed (measured: 2,600 microseconds an order instead of 200).
  */
-const plannerSettings = ['random_page_cost=1.1', 'plan_cache_mode=force_custom_plan'];
+const plannedEachTime = [...plannerSettings, 'plan_cache_mode=force_custom_plan'];
+/** Whatever the planner thinks of the size of a table: look-ups by index, row for row, are right for any. */
+const plannedOnce = [...plannerSettings, 'enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off'];
 
 const repeatable = new Set(['40001', '40P01']);
 /**
@@ -101,7 +109,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     idle_in_transaction_session_timeout: idleInTransactionTimeoutMs,
     query_timeout: options.answerTimeoutMs ?? answerTimeoutMs,
     types: { getTypeParser: typeParserOf },
-    options: [...plannerSettings, ...(options.readOnly ? ['default_transaction_read_only=on'] : [])]
+    options: settingsOf(options)
       .map((setting) => `-c ${setting}`)
       .join(' '),
   });
@@ -125,6 +133,11 @@ export function openDatabase(options: DatabaseOptions): Database {
       await closeSockets(sockets);
     },
   };
+}
+
+function settingsOf({ plans = 'each time', readOnly = false }: DatabaseOptions): string[] {
+  const planning = plans === 'once' ? plannedOnce : plannedEachTime;
+  return readOnly ? [...planning, 'default_transaction_read_only=on'] : planning;
 }
 
 function openSocket(sockets: Set<Socket>): Socket {
