@@ -464,7 +464,12 @@ describe('plans', () => {
     `SELECT seq_scan::integer AS whole, idx_scan::integer AS by_index FROM pg_stat_xact_user_tables WHERE relname = 'leaves'`,
   );
 
-  beforeEach(() => psql('CREATE TABLE leaves (id integer PRIMARY KEY) WITH (autovacuum_enabled = off)'));
+  // The planner knows how little there is, and would read all of it.
+  beforeEach(() =>
+    psql(
+      'CREATE TABLE leaves (id integer PRIMARY KEY) WITH (autovacuum_enabled = off); INSERT INTO leaves VALUES (1); ANALYZE leaves',
+    ),
+  );
   afterEach(() => psql('DROP TABLE leaves'));
 
   async function lookUpOften(on: Database): Promise<number> {
@@ -472,10 +477,10 @@ describe('plans', () => {
     return ((await on.query<{ kept: number }>(countKept))[0] as { kept: number }).kept;
   }
 
-  it('made once are kept, and look up by index in a table that was empty then', async () => {
+  it('made once are kept, and look up by index in a table that was nearly empty then', async () => {
     const once = open({ connections: 1, plans: 'once' });
     expect(await lookUpOften(once)).toBeGreaterThan(0);
-    await psql('INSERT INTO leaves SELECT generate_series(1, 50000)');
+    await psql('INSERT INTO leaves SELECT generate_series(2, 50000)');
     const scans = await once.transaction(async (tx) => {
       expect(await tx.query(lookUp, [[1, 2, 3]])).toHaveLength(3);
       return tx.query(countScans);
