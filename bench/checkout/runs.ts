@@ -40,7 +40,7 @@ export type Rates = Readonly<{
 }>;
 
 /** The first thousands of orders find everything cold: code that is not compiled yet, connections to be opened. */
-const warmUpOrders = 5_000;
+const warmUpOrders = 20_000;
 
 /** Runs `work` with a shop that is warm. */
 export async function withShop<T>(
