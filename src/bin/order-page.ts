@@ -1,4 +1,4 @@
-import type { ListedOrder, OrderPage } from '../modules/orders/order-desk.service.ts';
+import { isOpenState, type ListedOrder, type OrderPage } from '../modules/orders/order-desk.service.ts';
 import type { GatewayRecord } from '../modules/payments/payments.service.ts';
 import { amountOf, inColumns, inPairs } from './columns.ts';
 
@@ -50,7 +50,7 @@ function headOf(order: OrderPage): string {
     ['ended', order.ended_at && timeOf(order.ended_at)],
     ['hold', order.ended_at ? null : `${order.hold_is_over ? 'ended' : 'until'} ${timeOf(order.hold_until)}`],
     ['owner', order.ended_at ? null : ownerOf(order)],
-    ['parked', order.parked_at && `since ${timeOf(order.parked_at)}: ${order.parked_reason}`],
+    ['parked', order.ended_at || !order.parked_at ? null : `since ${timeOf(order.parked_at)}: ${order.parked_reason}`],
     ['unanswered', order.ended_at || !order.unanswered_since ? null : `since ${timeOf(order.unanswered_since)}`],
     ['takeovers', order.takeovers > 0 ? `${order.takeovers}, from workers that had crashed` : null],
     ['e-mail', order.email ?? '(erased)'],
@@ -151,6 +151,7 @@ function cancellationOutcome(order: OrderPage): string {
 }
 
 function noteOn(order: ListedOrder): string {
+  if (!isOpenState(order.state)) return order.error_message ?? '';
   if (order.parked_reason !== null) return `parked: ${order.parked_reason}`;
   if (order.unanswered_since) return `no answer from the gateway since ${timeOf(order.unanswered_since)}`;
   return order.error_message ?? '';

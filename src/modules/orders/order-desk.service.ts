@@ -8,6 +8,7 @@ import {
   type OpenOrderCounts,
   type OrderFilter,
   type OrderPageRow,
+  openStates,
   type PageEventRow,
   type PageLineRow,
   readOpenOrderCounts,
@@ -16,6 +17,7 @@ import {
   readPageEvents,
   readPageLines,
 } from './order-desk.sql.ts';
+import type { OrderState } from './orders.sql.ts';
 
 export type { ListedOrder, OpenOrderCounts, OrderFilter } from './order-desk.sql.ts';
 
@@ -45,6 +47,11 @@ export async function getOrderPage(reader: Reader, id: string): Promise<OrderPag
 /** Orders by `filter`, the newest first. */
 export function listOrders(reader: Reader, filter: OrderFilter): Promise<ListedOrder[]> {
   return readOrders(reader, filter);
+}
+
+/** Whether an order of that status is not over yet. */
+export function isOpenState(state: OrderState): boolean {
+  return openStates.has(state);
 }
 
 /** How many orders are not over yet; of those, how many wait for the gateway and how many for an operator. */

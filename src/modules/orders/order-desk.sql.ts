@@ -124,7 +124,8 @@ const countOpen = sql(
      FROM order_states WHERE ended_at IS NULL`,
 );
 
-const openStates: ReadonlySet<OrderState | null> = new Set(['pending', 'authorized', 'captured'] as const);
+/** Of orders that are not over yet. */
+export const openStates: ReadonlySet<OrderState | null> = new Set(['pending', 'authorized', 'captured'] as const);
 
 /** The id of the order with that number. */
 export async function findIdOfNumber(reader: Reader, number: string): Promise<string | undefined> {
