@@ -35,10 +35,10 @@ type NewOrderLine = Readonly<{
 }>;
 
 /*
- * What the writes take, in microseconds an order (pg_stat_statements, batches of about 300, PostgreSQL 18 on 2 cores), and
- * what they took with foreign keys to baskets, orders and products: orders 11 (20), lines 6 (18), states 9 (15), contacts 5
- * (12). One transaction for each order instead of one for each batch: 1,200 in all, most of it for its round trips and its
- * flush.
+ * What the writes take, in microseconds an order (pg_stat_statements, batches of about 300, PostgreSQL 18 on 2 cores; 3 to 5
+ * more in all where each execution is planned), and what they took with foreign keys to baskets, orders and products:
+ * orders 11 (20), lines 4 (18), states 6 (15), contacts 4 (12). One transaction for each order instead of one for each batch:
+ * 1,200 in all, most of it for its round trips and its flush.
  */
 
 const selectProducts = sql(

@@ -25,9 +25,9 @@ export type WorkRow = {
 };
 
 /*
- * What the writes take, in microseconds an order (as in accept.sql.ts): completion 13, attempts 12 to 15 (one more than
- * without ON CONFLICT), events 6 to 8 (25 with foreign keys to baskets and orders). To forget the payment tokens in a
- * table of their own took 9, in the row that is completed nothing.
+ * What the writes take, in microseconds an order (as in accept.sql.ts): completion 10, attempts 9 (one more than without ON
+ * CONFLICT), events 6 (25 with foreign keys to baskets and orders). To forget the payment tokens in a table of their own took
+ * 9, in the row that is completed nothing.
  */
 
 const lockStates = sql(
