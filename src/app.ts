@@ -24,7 +24,7 @@ export type AppOptions = Readonly<{
 /** The HTTP application, not listening yet. */
 export async function buildApp({ resources, worker, findObstacle }: AppOptions): Promise<FastifyInstance> {
   const { config, allowedOrigins, database, batchDatabase, reader, notifications, logger, onError } = resources;
-  const { currency, pageKeySecret, orderNumberKey } = resources.shop;
+  const { currency, pageKeySecret, orderNumberKey, ticketKey } = resources.shop;
   const onSplit = (error: unknown): void => onError(error as Error);
   const app = createServer({ logger, allowedOrigins });
   const refuseOtherMethods = answerEveryMethod(app);
@@ -40,8 +40,8 @@ export async function buildApp({ resources, worker, findObstacle }: AppOptions):
     acceptance,
     onSplit,
   });
-  checkoutRoutes(app, { reserve, reader, notifications, worker, onError, waiting: 0 });
-  orderRoutes(app, reader);
+  checkoutRoutes(app, { reserve, reader, notifications, worker, onError, waiting: 0 }, ticketKey);
+  orderRoutes(app, { reader, ticketKey });
   await referencePage(app);
 
   refuseOtherMethods();

@@ -66,7 +66,13 @@ describe('a synchronous checkout', () => {
     expect(await captured(order.id)).toEqual([{ amount: 400 }]);
     expect([await stockOf(chair), await stockOf(lamp)]).toEqual([8, 9]);
     expect((await shopper.basket()).json().products).toEqual([]);
-    expect((await shopper.order(order.id)).json()).toEqual({ id: order.id, status: 'completed', order, error: null });
+    expect((await shopper.order(order.id)).json()).toEqual({
+      id: order.id,
+      status: 'completed',
+      order,
+      error: null,
+      events_url: expect.stringContaining(order.id),
+    });
   });
 
   it.each(['tok_fail', 'tok_failure'])('with %s is 402, and everything is as before', async (payment_token) => {
@@ -82,6 +88,7 @@ describe('a synchronous checkout', () => {
       status: 'failed',
       order: null,
       error: { code: 'payment_required', message: 'Insufficient funds' },
+      events_url: expect.stringContaining(id),
     });
     expect(await captured(id)).toEqual([]);
     expect((await shopper.basket()).body).toBe(before);
@@ -98,6 +105,7 @@ describe('an asynchronous checkout', () => {
     expect(response.statusCode).toBe(202);
     expect(response.json()).toEqual({
       message: 'Checkout processing started',
+      events_url: expect.stringMatching(/^\/api\/v2\/orders\/[0-9a-f-]{36}\/events\?ticket=\d+\.[\w-]{22}$/),
       notifications: { channel: 'CheckoutNotificationsChannel', params: { shopping_basket_id: shopper.token } },
     });
     expect(response.headers.location).toMatch(/^\/api\/v2\/orders\/[0-9a-f-]{36}$/);
@@ -268,7 +276,13 @@ describe('while a checkout is in flight', () => {
     const shopper = new Shopper(slow.app);
     await shopper.put(await addProduct(slow), 1);
     const id = orderIdOf(await shopper.checkout('v2'));
-    expect((await shopper.order(id)).json()).toEqual({ id, status: 'pending', order: null, error: null });
+    expect((await shopper.order(id)).json()).toEqual({
+      id,
+      status: 'pending',
+      order: null,
+      error: null,
+      events_url: expect.stringContaining(id),
+    });
   });
 });
 

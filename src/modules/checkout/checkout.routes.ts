@@ -1,3 +1,4 @@
+import type { KeyObject } from 'node:crypto';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Static } from 'typebox';
 import { basketTokenOf } from '../../http/bearer.ts';
@@ -17,6 +18,7 @@ import { answers } from '../../http/schemas.ts';
 import { requestKey } from '../idempotency/idempotency.service.ts';
 import { OrderSchema } from '../orders/orders.schema.ts';
 import { orderPath } from '../orders/orders.service.ts';
+import { eventsPath } from '../orders/tickets.service.ts';
 import { AcceptedSchema, CheckoutBody } from './checkout.schema.ts';
 import {
   type Checkout,
@@ -30,7 +32,7 @@ import {
 type CheckoutRequest = FastifyRequest<{ Body: Static<typeof CheckoutBody> }>;
 
 /** Checking out: V1 answers with the outcome, V2 at once. */
-export function checkoutRoutes(app: FastifyInstance, desk: CheckoutDesk): void {
+export function checkoutRoutes(app: FastifyInstance, desk: CheckoutDesk, ticketKey: KeyObject): void {
   const underWay = new KeysUnderWay();
   app.post(
     '/api/v1/shopping_basket/checkout',
@@ -62,7 +64,7 @@ export function checkoutRoutes(app: FastifyInstance, desk: CheckoutDesk): void {
       schema: {
         operationId: 'checkout',
         summary: 'Check out; the outcome is notified',
-        description: 'The outcome comes over `/cable` and from the order at `Location`.',
+        description: 'The outcome comes over `/cable`, from `events_url`, and from the order at `Location`.',
         tags: ['Checkout'],
         security: [{ basket: [] }],
         headers: IdempotencyHeaders,
@@ -81,6 +83,7 @@ export function checkoutRoutes(app: FastifyInstance, desk: CheckoutDesk): void {
         .header('Location', orderPath(result.value.orderId))
         .send({
           message: 'Checkout processing started',
+          events_url: eventsPath(ticketKey, result.value.orderId),
           notifications: {
             channel: 'CheckoutNotificationsChannel',
             params: { shopping_basket_id: checkout.token ?? '' },

@@ -1,5 +1,6 @@
 import { Type } from 'typebox';
 import { oneOf, writtenText } from '../../http/schemas.ts';
+import { EventsUrlSchema } from '../orders/orders.schema.ts';
 
 const optionalText = Type.Union([
   Type.Null(),
@@ -36,6 +37,7 @@ export const CheckoutBody = Type.Object({
 
 export const AcceptedSchema = Type.Object({
   message: Type.String(),
+  events_url: EventsUrlSchema,
   notifications: Type.Object({
     channel: Type.String(),
     params: Type.Object({ shopping_basket_id: Type.String() }),

@@ -1,3 +1,4 @@
+import type { KeyObject } from 'node:crypto';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { Static } from 'typebox';
 import { basketTokenOf } from '../../http/bearer.ts';
@@ -8,11 +9,14 @@ import { conditionalAnswers } from '../../http/schemas.ts';
 import type { Reader } from '../../platform/db.ts';
 import { OrderParams, OrderStatusSchema } from './orders.schema.ts';
 import { getOrderOfBasket } from './orders.service.ts';
+import { eventsPath } from './tickets.service.ts';
 
 type OrderRequest = FastifyRequest<{ Params: Static<typeof OrderParams> }>;
 
+export type OrderRoutesOptions = Readonly<{ reader: Reader; ticketKey: KeyObject }>;
+
 /** Asking after an order. */
-export function orderRoutes(app: FastifyInstance, reader: Reader): void {
+export function orderRoutes(app: FastifyInstance, { reader, ticketKey }: OrderRoutesOptions): void {
   app.get(
     '/api/v2/orders/:id',
     {
@@ -29,7 +33,10 @@ export function orderRoutes(app: FastifyInstance, reader: Reader): void {
     async (request: OrderRequest, reply) => {
       const result = await getOrderOfBasket(reader, request.params.id, basketTokenOf(request), departureOf(request));
       if (!result.ok) return sendRefusal(request, reply, result.refusal);
-      return sendConditional(request, markPrivate(reply), result.value);
+      return sendConditional(request, markPrivate(reply), {
+        ...result.value,
+        events_url: eventsPath(ticketKey, result.value.id),
+      });
     },
   );
 }

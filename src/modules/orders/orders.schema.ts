@@ -21,6 +21,11 @@ export const OrderSchema = Type.Object({
 const states = ['pending', 'authorized', 'captured', 'completed', 'failed', 'cancelled', 'refunded'] as const;
 const errorCodes = ['payment_required', 'hold_expired', 'cancelled', 'internal'] as const;
 
+export const EventsUrlSchema = Type.String({
+  description:
+    'Where the outcome is told as server-sent events. The ticket in it opens this one order, until a day after acceptance.',
+});
+
 export const OrderStatusSchema = Type.Object({
   id: Type.String({ format: 'uuid' }),
   status: oneOf(states),
@@ -28,6 +33,7 @@ export const OrderStatusSchema = Type.Object({
   error: Type.Union([Type.Object({ code: oneOf(errorCodes), message: Type.String() }), Type.Null()], {
     description: 'Null unless the order failed or was cancelled.',
   }),
+  events_url: EventsUrlSchema,
 });
 
 export const OrderParams = Type.Object({ id: Type.String() });

@@ -1,9 +1,15 @@
-import { hkdfSync, randomBytes } from 'node:crypto';
+import { createSecretKey, hkdfSync, type KeyObject, randomBytes } from 'node:crypto';
 import type { Database } from '../../platform/db.ts';
 import { findShop, insertShopOnce } from './shop.sql.ts';
 
 /** What all processes of a shop agree on. */
-export type Shop = Readonly<{ currency: string; pageKeySecret: Buffer; orderNumberKey: Buffer }>;
+export type Shop = Readonly<{
+  currency: string;
+  pageKeySecret: Buffer;
+  orderNumberKey: Buffer;
+  /** Signs the tickets with which the events of an order are heard. */
+  ticketKey: KeyObject;
+}>;
 
 /**
  * The shop of this database, made at its first start with fresh secrets. A `secretKey` that is given takes the place of
@@ -28,6 +34,7 @@ export async function ensureShop(
     currency: row.currency,
     pageKeySecret: derivedKey(wanted.secretKey ?? row.secret_key, 'page keys'),
     orderNumberKey: Buffer.from(row.order_number_key, 'hex'),
+    ticketKey: createSecretKey(derivedKey(wanted.secretKey ?? row.secret_key, 'event tickets')),
   };
 }
 
