@@ -11,6 +11,8 @@ export type BookedAttempt = {
   payment_state: 'authorized' | 'captured' | 'declined' | 'voided' | 'refunded' | null;
 };
 
+export type PaidAttempt = { order_id: string; attempt: number };
+
 const selectNow = sql('reconcile.now', 'SELECT clock_timestamp() AS now');
 
 const selectAttempts = sql(
@@ -27,8 +29,8 @@ const selectPaid = sql(
   'reconcile.paid',
   `SELECT p.order_id, p.attempt FROM payment_attempts p
     WHERE p.state IN ('captured', 'refunded') AND p.created_at >= $1 AND p.created_at < $2
-      AND ($3::uuid IS NULL OR p.order_id > $3)
-    ORDER BY p.order_id LIMIT $4`,
+      AND p.order_id >= $3 AND ($4::uuid IS NULL OR p.order_id < $4) AND ($5::uuid IS NULL OR p.order_id > $5)
+    ORDER BY p.order_id LIMIT $6`,
 );
 
 const recordReturned = sql(
@@ -52,12 +54,24 @@ export function readAttempts(
   return reader.query(selectAttempts, [attempts.map(({ orderId }) => orderId), attempts.map(({ attempt }) => attempt)]);
 }
 
-/** Attempts that our books say were paid at that time, in pages by the order's id. */
+/**
+ * Attempts that our books say were paid at that time, of orders from `fromOrderId` on, up to before `untilOrderId`, in
+ * pages by the order's id.
+ */
 export function readPaid(
   reader: Reader,
-  page: Readonly<{ since: Date; until: Date; afterOrderId: string | null; limit: number }>,
-): Promise<Array<{ order_id: string; attempt: number }>> {
-  return reader.query(selectPaid, [page.since.toISOString(), page.until.toISOString(), page.afterOrderId, page.limit]);
+  page: Readonly<{
+    since: Date;
+    until: Date;
+    fromOrderId: string;
+    untilOrderId: string | null;
+    afterOrderId: string | null;
+    limit: number;
+  }>,
+): Promise<PaidAttempt[]> {
+  const { since, until, fromOrderId, untilOrderId, afterOrderId, limit } = page;
+  const period = [since.toISOString(), until.toISOString()];
+  return reader.query(selectPaid, [...period, fromOrderId, untilOrderId, afterOrderId, limit]);
 }
 
 /** Money of an order that was not sold has gone back: our books say so from now on. */

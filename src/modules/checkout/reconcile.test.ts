@@ -1,11 +1,13 @@
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { eventually } from '../../../test/support/eventually.ts';
 import { journalEntry } from '../../../test/support/healthy-shop.ts';
 import { expectNothingLeftOver } from '../../../test/support/invariants.ts';
 import { addProduct, endedOrder, openTestShop, orderIdOf, Shopper, type TestShop } from '../../../test/support/shop.ts';
 import { newId } from '../../shared/ids.ts';
 import { Unavailable } from '../../shared/refusal.ts';
-import { GatewayUnanswered, type PaymentGateway } from '../payments/payments.service.ts';
-import { type Discrepancy, lastPeriod, reconcile } from './reconcile.ts';
+import { type GatewayAuthorization, GatewayUnanswered, type PaymentGateway } from '../payments/payments.service.ts';
+import { cancelOrder } from './cancel.ts';
+import { type Discrepancy, lastPeriod, type Reconciliation, reconcile } from './reconcile.ts';
 
 const hourMs = 3_600_000;
 const total = 1_000;
@@ -17,11 +19,58 @@ beforeEach(async () => {
 });
 afterEach(() => shop.close());
 
-/** What the last hour differs in, the newest payments included. */
-async function compareBooks(changes: Partial<PaymentGateway> = {}): Promise<readonly Discrepancy[]> {
+/** The last hour, the newest payments included. */
+function reconcileHour(changes: Partial<PaymentGateway> = {}): Promise<Reconciliation> {
   const { database, gateway } = shop.resources;
   const [since, until] = [new Date(Date.now() - hourMs), new Date(Date.now() + hourMs)];
-  return (await reconcile({ database, gateway: { ...gateway, ...changes } }, since, until)).discrepancies;
+  return reconcile({ database, gateway: { ...gateway, ...changes } }, since, until);
+}
+
+/** What the last hour differs in. */
+async function compareBooks(changes: Partial<PaymentGateway> = {}): Promise<readonly Discrepancy[]> {
+  return (await reconcileHour(changes)).discrepancies;
+}
+
+/** A comparison with the keys that were looked up for it. */
+async function reconcileWithLookups(
+  changes: Partial<PaymentGateway> = {},
+): Promise<Reconciliation & { lookups: string[] }> {
+  const lookups: string[] = [];
+  const lookup: PaymentGateway['lookup'] = (key) => {
+    lookups.push(key);
+    return shop.resources.gateway.lookup(key);
+  };
+  return { ...(await reconcileHour({ lookup, ...changes })), lookups };
+}
+
+const capturedOf = (id: string, attempt = 1): GatewayAuthorization => ({
+  key: `${id}:${attempt}:authorize`,
+  amount: total,
+  currency: 'USD',
+  state: 'captured',
+});
+
+/** Lists these as a gateway does, page by page in the order of their keys. */
+function listing(...payments: readonly GatewayAuthorization[]): Pick<PaymentGateway, 'listAuthorizations'> {
+  const sorted = payments.toSorted((one, other) => (one.key < other.key ? -1 : 1));
+  return {
+    listAuthorizations: async ({ afterKey, limit }) =>
+      sorted.filter(({ key }) => afterKey === null || key > afterKey).slice(0, limit),
+  };
+}
+
+/** So many payments of orders that nobody here knows, made after all orders so far and before those to come. */
+async function strangersBetween(count: number): Promise<GatewayAuthorization[]> {
+  await passMillisecond();
+  const strangers = Array.from({ length: count }, () => capturedOf(newId()));
+  await passMillisecond();
+  return strangers;
+}
+
+/** Ids are in the order of their making to the millisecond. */
+async function passMillisecond(): Promise<void> {
+  const nowMs = Date.now();
+  await eventually(() => Date.now() > nowMs);
 }
 
 async function accepted(paymentToken = 'tok_success'): Promise<{ shopper: Shopper; id: string }> {
@@ -216,6 +265,83 @@ it('leaves open orders alone, however far their payment has come', async () => {
   expect(await entriesOf(pending)).toEqual(['authorize']);
   expect(await entriesOf(captured)).toEqual(['authorize', 'capture']);
   expect(await entriesOf(onRecord)).toEqual(['authorize']);
+});
+
+it('asks for no payment by itself where the books agree, and counts each once', async () => {
+  const refunded = await ended();
+  for (const token of ['tok_success', 'tok_fail', 'tok_capture_refused']) await ended(token);
+  const wish = { restock: false, by: 'test' };
+  const { database, gateway } = shop.resources;
+  await cancelOrder({ database, gateway, notifications: null }, refunded, wish, () => undefined);
+  expect(await reconcileWithLookups()).toEqual({ compared: 3, discrepancies: [], lookups: [] });
+});
+
+it('asks for those payments alone that are not in the gateway’s book, wherever they belong', async () => {
+  const ids = [await ended(), await ended(), await ended(), await ended(), await ended()].sort();
+  for (const missing of ids) {
+    const { lookups, compared, discrepancies } = await reconcileWithLookups(
+      listing(...ids.filter((id) => id !== missing).map((id) => capturedOf(id))),
+    );
+    expect(lookups).toEqual([`${missing}:1:capture`]);
+    expect({ compared, discrepancies }).toEqual({ compared: 5, discrepancies: [] });
+  }
+});
+
+it('finds a payment that is missing at the border of two pages, once', async () => {
+  const first = await ended();
+  const strangers = await strangersBetween(499);
+  const [missing, last] = [await ended(), await ended()].sort() as [string, string];
+  await shop.query('DELETE FROM simulated_gateway.journal WHERE starts_with(key, $1)', [missing]);
+  for (const count of [498, 499]) {
+    const book = listing(capturedOf(first), ...strangers.slice(0, count), capturedOf(last));
+    const { lookups, compared, discrepancies } = await reconcileWithLookups(book);
+    expect(lookups).toEqual([`${missing}:1:capture`]);
+    expect(discrepancies.filter(({ problem }) => problem.startsWith('Paid in our books'))).toHaveLength(1);
+    expect(compared).toBe(count + 3);
+  }
+});
+
+it('knows a payment whose attempts the border of two pages divides', async () => {
+  const strangers = await strangersBetween(499);
+  const id = await ended();
+  await shop.query('UPDATE payment_attempts SET attempt = 2 WHERE order_id = $1', [id]);
+  await shop.query(`INSERT INTO payment_attempts (order_id, attempt, state, amount) VALUES ($1, 1, 'voided', $2)`, [
+    id,
+    total,
+  ]);
+  const book = listing(...strangers, { ...capturedOf(id), state: 'voided' }, capturedOf(id, 2));
+  const { lookups, compared, discrepancies } = await reconcileWithLookups(book);
+  expect(lookups).toEqual([]);
+  expect(compared).toBe(501);
+  expect(discrepancies).toHaveLength(499);
+});
+
+it('goes through pages of keys that are none of ours', async () => {
+  const id = await ended();
+  const foreign = (name: string): GatewayAuthorization => ({ ...capturedOf(id), key: name });
+  const names = Array.from({ length: 600 }, (_, index) => [`!${index}`, `~${index}`]).flat();
+  names.push(`${id.toUpperCase()}:1:authorize`, `${id}:one:authorize`);
+  const { lookups, compared, discrepancies } = await reconcileWithLookups(
+    listing(capturedOf(id), ...names.map(foreign)),
+  );
+  expect(lookups).toEqual([]);
+  expect(compared).toBe(1_203);
+  expect(discrepancies.map(({ key }) => key).sort()).toEqual(names.sort());
+});
+
+it('asks for the rest of our payments where the gateway lists only its first page', async () => {
+  const first = await ended();
+  const strangers = await strangersBetween(499);
+  const rest = [await ended(), await ended()].sort();
+  const book = listing(capturedOf(first), ...strangers, ...rest.map((id) => capturedOf(id)));
+  const listAuthorizations: PaymentGateway['listAuthorizations'] = async (request) => {
+    if (request.afterKey !== null) throw new GatewayUnanswered('No answer');
+    return book.listAuthorizations(request);
+  };
+  const { lookups, compared, discrepancies } = await reconcileWithLookups({ listAuthorizations });
+  expect(lookups.sort()).toEqual(rest.map((id) => `${id}:1:capture`));
+  expect(compared).toBe(502);
+  expect(discrepancies.at(-1)?.problem).toContain('did not list its payments');
 });
 
 it('does not tell of what came to its end between the two books', async () => {

@@ -7,12 +7,19 @@ import {
   type PaymentGateway,
   paymentKey,
 } from '../payments/payments.service.ts';
-import { type BookedAttempt, readAttempts, readNow, readPaid, recordMoneyReturned } from './reconcile.sql.ts';
+import {
+  type BookedAttempt,
+  type PaidAttempt,
+  readAttempts,
+  readNow,
+  readPaid,
+  recordMoneyReturned,
+} from './reconcile.sql.ts';
 
 /** Where the two books differ, or differed: `acted` says that the money was given back. */
 export type Discrepancy = Readonly<{ key: string; problem: string; acted: boolean }>;
 
-/** What a comparison came to: `compared` counts the gateway's authorizations and our paid attempts. */
+/** What a comparison came to: `compared` counts each payment once that is in either book. */
 export type Reconciliation = Readonly<{ compared: number; discrepancies: readonly Discrepancy[] }>;
 
 export type ReconcilerDesk = Readonly<{ database: Database; gateway: PaymentGateway }>;
@@ -30,62 +37,92 @@ export async function lastPeriod(reader: Reader, lengthMs: number): Promise<Peri
   return { since: new Date(untilMs - lengthMs), until: new Date(untilMs) };
 }
 
+/** The payments of pages of the gateway's book: whether our books say just the same of each. */
+type Listed = ReadonlyMap<string, boolean>;
+
+/** Part of our book: orders from `fromOrderId` on, up to before `untilOrderId`; null: to the end. */
+type Stretch = Period & Readonly<{ fromOrderId: string; untilOrderId: string | null }>;
+
+const firstId = '00000000-0000-0000-0000-000000000000';
+
 /**
  * Compares the gateway's book with ours from `since` on, up to `until`: what is newer may still be on its way. Money that
  * the gateway has for an order that was not sold (a success that came late) is voided or refunded; anything else that
- * differs is only told, for people to look at.
+ * differs is only told, for people to look at. Both books are read side by side, a page of each at a time: only what the
+ * gateway's does not confirm is asked for by itself.
  */
 export async function reconcile(desk: ReconcilerDesk, since: Date, until: Date): Promise<Reconciliation> {
-  const theirs = await compareTheirs(desk, since);
-  const ours = await compareOurs(desk, since, until);
-  return {
-    compared: theirs.compared + ours.compared,
-    discrepancies: [...theirs.discrepancies, ...ours.discrepancies],
-  };
-}
-
-async function compareTheirs({ database, gateway }: ReconcilerDesk, since: Date): Promise<Reconciliation> {
   const discrepancies: Discrepancy[] = [];
   let compared = 0;
+  let fromOrderId = firstId;
+  let listed: Listed = new Map();
   for (let afterKey: string | null = null; ; ) {
-    const page: readonly GatewayAuthorization[] | Discrepancy = await listTheirs(gateway, since, afterKey);
-    if ('problem' in page) return { compared, discrepancies: [...discrepancies, page] };
-    compared += page.length;
-    const attempts = page.map((authorization) => attemptOf(authorization.key));
-    const known = await readAttempts(
-      database,
-      attempts.flatMap((attempt) => attempt ?? []),
-    );
-    const bookedOf = new Map(known.map((row) => [`${row.order_id}:${row.attempt}`, row]));
-    for (const [index, authorization] of page.entries()) {
-      const attempt = attempts[index];
-      const booked = attempt ? bookedOf.get(`${attempt.orderId}:${attempt.attempt}`) : undefined;
-      const found = await compare({ database, gateway }, authorization, booked).catch((error: Error) =>
-        notCompared(authorization.key, error),
-      );
-      if (found) discrepancies.push(found);
-    }
-    afterKey = page.at(-1)?.key ?? null;
-    if (page.length < pageSize) return { compared, discrepancies };
+    const page: TheirPage = await listTheirs(desk.gateway, since, afterKey);
+    const theirs = await compareTheirs(desk, page.authorizations);
+    listed = new Map([...paymentsOf(fromOrderId, listed), ...theirs.listed]);
+    const untilOrderId: string | null = page.isLast ? null : borderAfter(page.authorizations, fromOrderId);
+    const ours = await compareOurs(desk, { since, until, fromOrderId, untilOrderId }, listed);
+    compared += page.authorizations.length + ours.compared;
+    discrepancies.push(...theirs.discrepancies, ...page.failures, ...ours.discrepancies);
+    if (untilOrderId === null) return { compared, discrepancies };
+    fromOrderId = untilOrderId;
+    afterKey = page.authorizations.at(-1)?.key ?? null;
   }
 }
 
+/** The last order of a page: the next page may have more attempts to pay it. */
+function borderAfter(page: readonly GatewayAuthorization[], fromOrderId: string): string {
+  const last = page.findLast(({ key }) => attemptOf(key) !== null);
+  const orderId = last && attemptOf(last.key)?.orderId;
+  return orderId !== undefined && orderId > fromOrderId ? orderId : fromOrderId;
+}
+
+function paymentsOf(orderId: string, listed: Listed): [string, boolean][] {
+  return [...listed].filter(([payment]) => payment.startsWith(orderId));
+}
+
+async function compareTheirs(
+  desk: ReconcilerDesk,
+  page: readonly GatewayAuthorization[],
+): Promise<{ discrepancies: Discrepancy[]; listed: Listed }> {
+  const attempts = page.map(({ key }) => attemptOf(key)).filter((attempt) => attempt !== null);
+  const known = await readAttempts(desk.database, attempts);
+  const bookedOf = new Map(known.map((row) => [nameOf(row.order_id, row.attempt), row]));
+  const discrepancies: Discrepancy[] = [];
+  const listed = new Map<string, boolean>();
+  for (const authorization of page) {
+    const attempt = attemptOf(authorization.key);
+    const name = attempt && nameOf(attempt.orderId, attempt.attempt);
+    const booked = name === null ? undefined : bookedOf.get(name);
+    const found = await compare(desk, authorization, booked).catch((error: Error) =>
+      notCompared(authorization.key, error),
+    );
+    if (found) discrepancies.push(found);
+    if (name !== null) listed.set(name, !found && booked?.payment_state === authorization.state);
+  }
+  return { discrepancies, listed };
+}
+
+function nameOf(orderId: string, attempt: number): string {
+  return `${orderId}:${attempt}`;
+}
+
+type TheirPage = Readonly<{
+  authorizations: readonly GatewayAuthorization[];
+  failures: readonly Discrepancy[];
+  isLast: boolean;
+}>;
+
 /** A page of the gateway's book; what can be compared without it still is. */
-async function listTheirs(
-  gateway: PaymentGateway,
-  since: Date,
-  afterKey: string | null,
-): Promise<readonly GatewayAuthorization[] | Discrepancy> {
+async function listTheirs(gateway: PaymentGateway, since: Date, afterKey: string | null): Promise<TheirPage> {
   try {
-    return await gateway.listAuthorizations({ since, afterKey, limit: pageSize });
+    const authorizations = await gateway.listAuthorizations({ since, afterKey, limit: pageSize });
+    return { authorizations, failures: [], isLast: authorizations.length < pageSize };
   } catch (error) {
     if (!(error instanceof GatewayUnanswered)) throw error;
     const key = afterKey === null ? 'from the first on' : `after ${afterKey}`;
-    return {
-      key,
-      problem: `The gateway did not list its payments; compare again: ${error.message}`,
-      acted: false,
-    };
+    const problem = `The gateway did not list its payments; compare again: ${error.message}`;
+    return { authorizations: [], failures: [{ key, problem, acted: false }], isLast: true };
   }
 }
 
@@ -189,18 +226,19 @@ async function compareCapture(gateway: PaymentGateway, key: string): Promise<Dis
   return isCaptured ? null : { key, problem: 'Paid in our books, and not captured in the gateway’s', acted: false };
 }
 
-async function compareOurs({ database, gateway }: ReconcilerDesk, since: Date, until: Date): Promise<Reconciliation> {
+/** `compared` counts only those that the gateway did not list. */
+async function compareOurs(
+  { database, gateway }: ReconcilerDesk,
+  stretch: Stretch,
+  listed: Listed,
+): Promise<Reconciliation> {
   const discrepancies: Discrepancy[] = [];
   let compared = 0;
   for (let afterOrderId: string | null = null; ; ) {
-    const page: Array<{ order_id: string; attempt: number }> = await readPaid(database, {
-      since,
-      until,
-      afterOrderId,
-      limit: pageSize,
-    });
-    compared += page.length;
-    const keys = page.map((row) => paymentKey(row.order_id, row.attempt, 'capture'));
+    const page: PaidAttempt[] = await readPaid(database, { ...stretch, afterOrderId, limit: pageSize });
+    compared += page.filter((row) => !listed.has(nameOf(row.order_id, row.attempt))).length;
+    const unconfirmed = page.filter((row) => listed.get(nameOf(row.order_id, row.attempt)) !== true);
+    const keys = unconfirmed.map((row) => paymentKey(row.order_id, row.attempt, 'capture'));
     const found = await Promise.all(
       keys.map((key) => compareCapture(gateway, key).catch((error: Error) => notCompared(key, error))),
     );
@@ -210,7 +248,10 @@ async function compareOurs({ database, gateway }: ReconcilerDesk, since: Date, u
   }
 }
 
+/** Null for a key that no order of ours can have. */
 function attemptOf(key: string): { orderId: string; attempt: number } | null {
   const [orderId, attempt] = key.split(':');
-  return isUuid(orderId) && /^\d{1,9}$/.test(attempt ?? '') ? { orderId, attempt: Number(attempt) } : null;
+  return isUuid(orderId) && orderId === orderId.toLowerCase() && /^\d{1,9}$/.test(attempt ?? '')
+    ? { orderId, attempt: Number(attempt) }
+    : null;
 }

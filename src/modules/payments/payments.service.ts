@@ -19,7 +19,7 @@ export interface PaymentGateway {
   refund(request: RefundRequest): Promise<RefundAnswer>;
   /** What the gateway has on record under a key. Finding nothing proves nothing: the request may still arrive. */
   lookup(key: string): Promise<GatewayRecord | null>;
-  /** Authorizations that the gateway approved since then, with what became of them, in pages after `afterKey`. */
+  /** Authorizations that the gateway approved since then, with what became of them, by their keys, in pages after `afterKey`. */
   listAuthorizations(request: ListRequest): Promise<readonly GatewayAuthorization[]>;
   close(): Promise<void>;
 }
