@@ -1,6 +1,7 @@
 import { type Logger, pino } from 'pino';
-import type { Notifications } from './modules/notifications/notifications.service.ts';
-import { openNotifications } from './modules/notifications/notifications.service.ts';
+import { type FanOut, inProcessFanOut } from './modules/notifications/fan-out.ts';
+import { type Notifications, openNotifications } from './modules/notifications/notifications.service.ts';
+import { openPostgresFanOut } from './modules/notifications/postgres-fan-out.ts';
 import { type PaymentGateway, withDeadline } from './modules/payments/payments.service.ts';
 import { openSimulatedGateway } from './modules/payments/simulated-gateway.ts';
 import { ensureShop, type Shop } from './modules/shop/shop.service.ts';
@@ -29,8 +30,8 @@ export type Resources = Readonly<{
   close: () => Promise<void>;
 }>;
 
-/** With a worker in the process outcomes are passed on at once, and the table is only the safety net. */
-const pollOutcomesMs = { all: 1_000, web: 100, worker: 1_000 };
+/** Outcomes are passed on at once; the table is the safety net for those that are lost on the way. */
+const lookForOutcomesMs = 1_000;
 
 /** Two batches of checkouts, two of basket writes, and two for those who look for held rows or have waited for them. */
 const batchConnections = 6;
@@ -58,9 +59,13 @@ export async function openResources(config: Config, databaseUrl: string): Promis
   const workerDatabase = open('worker', 4, { plans: 'once', lockTimeoutMs: batchLockTimeoutMs });
   const reader = open('reads', 8, { readOnly: true });
   const gateway = openGateway(config, databaseUrl, onError);
-  const notifications = openNotifications({ reader, pollMs: pollOutcomesMs[config.ROLE], onError });
+  const fanOutDatabase = open('fan-out', 1, { plans: 'once' });
+  const fanOut = openFanOut(config, databaseUrl, fanOutDatabase, onError);
+  const notifications = openNotifications({ reader, fanOut, pollMs: lookForOutcomesMs, onError });
   const close = async (): Promise<void> => {
     notifications.stop();
+    await fanOut.close();
+    await fanOutDatabase.close();
     await gateway.close();
     await reader.close();
     await workerDatabase.close();
@@ -76,6 +81,14 @@ export async function openResources(config: Config, databaseUrl: string): Promis
   const allowedOrigins = originsOf(config.ALLOWED_ORIGINS);
   const base = { config, allowedOrigins, logger, onError, shop, close };
   return { ...base, database, batchDatabase, workerDatabase, reader, gateway, notifications };
+}
+
+/** A process that only works has nobody to tell, and does not listen. */
+function openFanOut(config: Config, databaseUrl: string, database: Database, onError: (error: Error) => void): FanOut {
+  if (config.EVENT_FAN_OUT === 'in_process') return inProcessFanOut;
+  // Without DATABASE_URL the database is the embedded one, wherever DATABASE_DIRECT_URL may lead.
+  const directUrl = (config.DATABASE_URL && config.DATABASE_DIRECT_URL) ?? databaseUrl;
+  return openPostgresFanOut({ database, listenUrl: config.ROLE === 'worker' ? null : directUrl, onError });
 }
 
 /** Opens the gateway that `config` names; the simulated one keeps its book in the database at `databaseUrl`. */

@@ -21,6 +21,7 @@ describe('a configuration', () => {
       DATA_DIR: '.data',
       ROLE: 'all',
       RESERVATION_STRATEGY: 'batched',
+      EVENT_FAN_OUT: 'postgres',
       PAYMENT_GATEWAY: 'simulated',
       SIMULATED_GATEWAY_LATENCY_MS: 0,
       SIMULATED_GATEWAY_FAULTS: '',
@@ -43,6 +44,7 @@ describe('a configuration', () => {
       DATA_DIR: '/var/lib/shop',
       ROLE: 'web',
       RESERVATION_STRATEGY: 'pessimistic',
+      EVENT_FAN_OUT: 'in_process',
       PAYMENT_GATEWAY: 'simulated',
       SIMULATED_GATEWAY_LATENCY_MS: '250',
       SIMULATED_GATEWAY_FAULTS: 'lost_answer=0.05, slow=0.1',
@@ -91,7 +93,7 @@ describe('a configuration', () => {
     expect(faults).toEqual([
       'PORT="65536": must be a whole number from 0 to 65535',
       'METRICS_PORT="-1": must be a whole number from 0 to 65535',
-      'DATABASE_URL=(hidden): must be a postgres:// address',
+      'DATABASE_URL=(hidden): must be a postgres:// address with a host and a database',
       'ROLE="boss": must be one of all, web, worker',
       'PAYMENT_GATEWAY="mattress": must be one of simulated',
       'SIMULATED_GATEWAY_LATENCY_MS="-1": must be a whole number from 0 to 60000',
@@ -104,6 +106,49 @@ describe('a configuration', () => {
       'ALLOWED_ORIGINS: shop.example is not an origin such as https://shop.example',
       expect.stringMatching(/^SIMULATED_GATEWAY_FAULTS: there is no fault "lost", only decline, /),
       'SIMULATED_GATEWAY_FAULTS: slow=2 must be a probability from 0 to 1, such as 0.05',
+    ]);
+  });
+
+  it.each([
+    'postgres://db.internal/shop',
+    'postgresql://shop@db.internal:5432/shop?sslmode=require',
+    'postgres://shop@[::1]:5432/shop',
+    'postgres://shop@%2Frun%2Fpostgresql/shop',
+    'postgres:///shop?host=/run/postgresql',
+    'postgres://shop@/shop?sslmode=disable&host=/run/postgresql',
+    `postgres://shop:${secret}@db.internal/shop`,
+  ])('takes %s for the address of a database', (address) => {
+    expect(faultsOf({ DATABASE_URL: address })).toEqual([]);
+  });
+
+  it.each([
+    'postgres://',
+    'postgres://db.internal',
+    'postgres://db.internal/',
+    'postgres://db.internal/?host=/run',
+    'postgres:///shop',
+    'postgres://shop@/shop',
+    'postgres://:5432/shop',
+    'postgres:///shop?host=',
+    'postgres:///?host=/run/postgresql',
+  ])('takes %s for no address of a database: nobody wrote the rest', (address) => {
+    const expected = 'must be a postgres:// address with a host and a database';
+    expect(faultsOf({ DATABASE_URL: address, DATABASE_DIRECT_URL: address })).toEqual([
+      `DATABASE_URL=(hidden): ${expected}`,
+      `DATABASE_DIRECT_URL=(hidden): ${expected}`,
+    ]);
+  });
+
+  it('takes no direct address of a database that is not named otherwise', () => {
+    const fault = 'DATABASE_DIRECT_URL: goes with DATABASE_URL, which is not set: set both, or neither';
+    const direct = { DATABASE_DIRECT_URL: 'postgres://db.internal/shop' };
+    expect(faultsOf(direct)).toEqual([fault]);
+    expect(faultsOf({ ...direct, DATABASE_URL: '' })).toEqual([fault]);
+  });
+
+  it('takes no currency that does not exist', () => {
+    expect(faultsOf({ CURRENCY: 'ZZZ' })).toEqual([
+      `CURRENCY="ZZZ": is no currency that this Node knows (Intl.supportedValuesOf('currency') lists them)`,
     ]);
   });
 

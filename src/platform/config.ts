@@ -2,7 +2,10 @@ import { type Static, type TSchema, Type } from 'typebox';
 import { Value } from 'typebox/value';
 import { gatewayFaults, readFaultRates } from '../shared/gateway-faults.ts';
 
-const databaseAddress = '^postgres(?:ql)?://';
+const hostAndDatabase = '[^/?#@:][^/?#@]*/[^/?#]+';
+/** As for a socket. */
+const databaseAndHost = '/[^/?#]+\\?.*\\bhost=.+';
+const databaseAddress = `^postgres(?:ql)?://(?:[^/?#]*@)?(?:${hostAndDatabase}|${databaseAndHost})`;
 
 /** Every variable of the environment that is read: this schema is also the source of the reference page in docs/. */
 export const configSchema = Type.Object({
@@ -52,6 +55,11 @@ export const configSchema = Type.Object({
     default: 'batched',
     description:
       'How stock is reserved at checkout: `batched` takes all that wait in one transaction; the others, one transaction per order, are there to compare with.',
+  }),
+  EVENT_FAN_OUT: Type.Union([Type.Literal('postgres'), Type.Literal('in_process')], {
+    default: 'postgres',
+    description:
+      'How processes tell each other of outcomes: `postgres` by LISTEN/NOTIFY (see `DATABASE_DIRECT_URL`); with `in_process` they do not, and find those of others in the table within a second or two.',
   }),
   PAYMENT_GATEWAY: Type.Union([Type.Literal('simulated')], {
     default: 'simulated',
@@ -110,6 +118,8 @@ export const configSchema = Type.Object({
   ),
 });
 
+type Environment = Readonly<Record<string, string | undefined>>;
+
 export type Config = Readonly<Static<typeof configSchema>>;
 
 /** Thrown with every fault of the environment at once, one line each. */
@@ -124,7 +134,7 @@ export class InvalidConfig extends Error {
 }
 
 /** Reads and validates the environment once. An empty variable counts as unset. Throws {@link InvalidConfig}. */
-export function readConfig(environment: Readonly<Record<string, string | undefined>>): Config {
+export function readConfig(environment: Environment): Config {
   const faults: string[] = [];
   const values: Record<string, unknown> = {};
   for (const [name, schema] of Object.entries(configSchema.properties)) {
@@ -133,15 +143,29 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     if (Value.Check(schema, value)) values[name] = value;
     else faults.push(`${name}=${shown(name, environment[name])}: must be ${expectationOf(schema)}`);
   }
-  for (const origin of originsOf(String(values.ALLOWED_ORIGINS ?? ''))) {
-    if (!isOrigin(origin)) faults.push(`ALLOWED_ORIGINS: ${origin} is not an origin such as https://shop.example`);
-  }
-  if (values.METRICS_PORT && values.METRICS_PORT === values.PORT)
-    faults.push(`METRICS_PORT=${values.PORT}: must be another port than PORT`);
+  faults.push(...faultsOfCurrency(values.CURRENCY), ...faultsOfAddresses(values, environment));
   for (const fault of readFaultRates(String(values.SIMULATED_GATEWAY_FAULTS ?? '')).faults)
     faults.push(`SIMULATED_GATEWAY_FAULTS: ${fault}`);
   if (faults.length > 0) throw new InvalidConfig(faults);
   return values as Config;
+}
+
+function faultsOfCurrency(currency: unknown): string[] {
+  if (currency === undefined || Intl.supportedValuesOf('currency').includes(String(currency))) return [];
+  return [
+    `CURRENCY="${currency}": is no currency that this Node knows (Intl.supportedValuesOf('currency') lists them)`,
+  ];
+}
+
+function faultsOfAddresses(values: Readonly<Record<string, unknown>>, environment: Environment): string[] {
+  const faults = originsOf(String(values.ALLOWED_ORIGINS ?? ''))
+    .filter((origin) => !isOrigin(origin))
+    .map((origin) => `ALLOWED_ORIGINS: ${origin} is not an origin such as https://shop.example`);
+  if (values.METRICS_PORT && values.METRICS_PORT === values.PORT)
+    faults.push(`METRICS_PORT=${values.PORT}: must be another port than PORT`);
+  if (environment.DATABASE_DIRECT_URL && !environment.DATABASE_URL)
+    faults.push('DATABASE_DIRECT_URL: goes with DATABASE_URL, which is not set: set both, or neither');
+  return faults;
 }
 
 /** The origins listed in `ALLOWED_ORIGINS`. */
@@ -166,7 +190,7 @@ export function expectationOf(schema: TSchema): string {
   const { minimum, maximum, pattern, minLength } = schema as SchemaLimits;
   if (Type.IsInteger(schema)) return `a whole number from ${minimum} to ${maximum}`;
   if (pattern === '^[A-Z]{3}$') return 'three capital letters';
-  if (pattern) return 'a postgres:// address';
+  if (pattern) return 'a postgres:// address with a host and a database';
   return minLength === undefined ? 'text' : `text of at least ${minLength} character${minLength === 1 ? '' : 's'}`;
 }
 

@@ -1,14 +1,21 @@
 import type { Reader, Tx } from '../../platform/db.ts';
 import { isUuid, newId } from '../../shared/ids.ts';
 import { getOrder, type Order, type OrderError } from '../orders/orders.service.ts';
-import { deferEvents, type EventRow, findStream, readEventsAfter } from './notifications.sql.ts';
-import { type OutcomeEvent, OutcomeStreams } from './outcome-streams.ts';
+import { type FanOut, type FanOutFigures, inProcessFanOut } from './fan-out.ts';
+import { MissedEvents } from './missed-events.ts';
+import { deferEvents, findStream } from './notifications.sql.ts';
+import { eventOf, type OutcomeEvent, OutcomeStreams } from './outcome-streams.ts';
 
 export type { OutcomeEvent } from './outcome-streams.ts';
+
+/** Figures of this process: since its beginning, and how many watchers there are now. */
+export type EventFigures = FanOutFigures & Readonly<{ found: number; watchers: number }>;
 
 export type Notifications = Readonly<{
   reader: Reader;
   streams: OutcomeStreams;
+  fanOut: FanOut;
+  figures: () => EventFigures;
   /** Ends the look-ups in the table. */
   stop: () => void;
 }>;
@@ -23,24 +30,24 @@ export type OutcomeMessage = (
 export type Stream = Readonly<{ basketId: string; offset: number; outcome: OutcomeEvent | null }>;
 
 /**
- * Opens the process's door to outcomes. Events of other processes are found by looking into the table every
- * `pollMs`, and only while somebody waits for one.
+ * Opens the process's door to outcomes. Events of other processes come by `fanOut`, and what does not, whatever the reason,
+ * is found in the table: looked for every `pollMs`, and at once when the fan-out may have missed something.
  */
 export function openNotifications(options: {
   reader: Reader;
+  fanOut?: FanOut;
   pollMs: number;
   onError: (error: Error) => void;
 }): Notifications {
   const streams = new OutcomeStreams();
-  const { reader, pollMs, onError } = options;
-  let isLooking = false;
-  const timer = setInterval(async () => {
-    if (isLooking) return;
-    isLooking = true;
-    await passOnNewEvents(reader, streams).catch(onError);
-    isLooking = false;
-  }, pollMs);
-  return { reader, streams, stop: () => clearInterval(timer) };
+  const { reader, fanOut = inProcessFanOut, pollMs: everyMs, onError } = options;
+  const missed = new MissedEvents({ reader, streams, everyMs, onError });
+  fanOut.listen({
+    onEvents: (events) => events.forEach((event) => void streams.pass(event)),
+    onGap: () => missed.lookNow(),
+  });
+  const figures = (): EventFigures => ({ ...fanOut.figures(), found: missed.found, watchers: streams.size });
+  return { reader, streams, fanOut, figures, stop: () => missed.stop() };
 }
 
 /** In the commit of `tx`: appends events to the streams of locked baskets. Pass them on with {@link announce} after. */
@@ -59,9 +66,13 @@ export function recordEvents(tx: Tx, abouts: readonly Omit<OutcomeEvent, 'id'>[]
   return events;
 }
 
-/** Passes a committed event on to those who wait for it in this process. */
-export function announce(notifications: Notifications, event: OutcomeEvent): void {
-  notifications.streams.pass(event);
+/**
+ * Passes a committed event on to those who wait for it: in this process at once, in others soon after, for which nobody
+ * waits here. Never before its commit, nor inside of it.
+ */
+export function announce({ streams, fanOut }: Notifications, event: OutcomeEvent): void {
+  streams.pass(event);
+  fanOut.publish(event);
 }
 
 /** Calls `listener` once for each event of the basket beyond `seenOffset`, in order. Returns how to stop. */
@@ -72,6 +83,11 @@ export function watchBasket(
   listener: (event: OutcomeEvent) => void,
 ): () => void {
   return notifications.streams.watch(basketId, seenOffset, listener);
+}
+
+/** Whether anybody in this process waits for events of the basket. */
+export function isWatched(notifications: Notifications, basketId: string): boolean {
+  return notifications.streams.isWatched(basketId);
 }
 
 /** Waits up to `timeoutMs` for the end of an order; false when it has not come by then. */
@@ -97,7 +113,7 @@ export function waitForOutcome(
 export async function findBasketStream(notifications: Notifications, token: unknown): Promise<Stream | null> {
   const row = isUuid(token) ? await findStream(notifications.reader, token) : undefined;
   if (!row) return null;
-  const outcome = row.id === null ? null : toEvent(row);
+  const outcome = row.id === null ? null : eventOf(row);
   return { basketId: row.basket_id, offset: row.last_event_offset, outcome };
 }
 
@@ -111,25 +127,4 @@ export async function renderMessage(notifications: Notifications, event: Outcome
   }
   if (!error) throw new Error(`Order ${event.orderId} has the event ${event.kind} but no error`);
   return { status: 'failed', error, ...ids };
-}
-
-async function passOnNewEvents(reader: Reader, streams: OutcomeStreams): Promise<void> {
-  const seen = streams.seen();
-  if (seen.length === 0) return;
-  const rows = await readEventsAfter(
-    reader,
-    seen.map((stream) => stream.basketId),
-    seen.map((stream) => stream.offset),
-  );
-  for (const row of rows) streams.pass(toEvent(row));
-}
-
-function toEvent(row: EventRow): OutcomeEvent {
-  return {
-    id: row.id,
-    basketId: row.basket_id,
-    offset: row.stream_offset,
-    orderId: row.order_id,
-    kind: row.kind,
-  };
 }

@@ -1,4 +1,4 @@
-import type { EventKind } from './notifications.sql.ts';
+import type { EventKind, EventRow } from './notifications.sql.ts';
 
 /** Something that a shopper is told: the `offset`-th event of a basket's stream. */
 export type OutcomeEvent = Readonly<{
@@ -31,19 +31,49 @@ export class OutcomeStreams {
     };
   }
 
-  /** Passes a committed event on to those whose next event it is. */
-  pass(event: OutcomeEvent): void {
+  isWatched(basketId: string): boolean {
+    return this.#watchers.has(basketId);
+  }
+
+  /** Passes a committed event on to those whose next event it is. Returns whether there was one. */
+  pass(event: OutcomeEvent): boolean {
+    let isNews = false;
     for (const watcher of this.#watchers.get(event.basketId) ?? []) {
       if (event.offset !== watcher.seenOffset + 1) continue;
       watcher.seenOffset = event.offset;
+      isNews = true;
       watcher.listener(event);
     }
+    return isNews;
   }
 
-  /** How far the watchers of each basket have come, the last of them. */
-  seen(): SeenStream[] {
-    return [...this.#watchers].map(([basketId, watchers]) => ({ basketId, offset: leastSeen(watchers) }));
+  /** The baskets that somebody watches. */
+  watched(): string[] {
+    return [...this.#watchers.keys()];
   }
+
+  /** How far the watchers of each basket have come, the last of them; of `basketIds`, those that are still watched. */
+  seen(basketIds: Iterable<string> = this.#watchers.keys()): SeenStream[] {
+    const seen: SeenStream[] = [];
+    for (const basketId of basketIds) {
+      const watchers = this.#watchers.get(basketId);
+      if (watchers) seen.push({ basketId, offset: leastSeen(watchers) });
+    }
+    return seen;
+  }
+
+  /** How many watchers there are. */
+  get size(): number {
+    let size = 0;
+    for (const watchers of this.#watchers.values()) size += watchers.size;
+    return size;
+  }
+}
+
+/** The event that a row of the table tells of. */
+export function eventOf(row: EventRow): OutcomeEvent {
+  const { id, basket_id: basketId, stream_offset: offset, order_id: orderId, kind } = row;
+  return { id, basketId, offset, orderId, kind };
 }
 
 function leastSeen(watchers: Iterable<Watcher>): number {

@@ -1,0 +1,215 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { inProcessFanOut } from '../src/modules/notifications/fan-out.ts';
+import {
+  announce,
+  type Notifications,
+  type OutcomeEvent,
+  openNotifications,
+  watchBasket,
+} from '../src/modules/notifications/notifications.service.ts';
+import { openPostgresFanOut } from '../src/modules/notifications/postgres-fan-out.ts';
+import { type Database, openDatabase } from '../src/platform/db.ts';
+import { migrate } from '../src/platform/migrate.ts';
+import { newId } from '../src/shared/ids.ts';
+import { eventually } from './support/eventually.ts';
+import { expectSoon } from './support/expect-soon.ts';
+import { type Basket, endOrder, insertBasket, insertOrder } from './support/ordered-basket.ts';
+import { createTestDatabase, onServer, type TestDatabase } from './support/postgres.ts';
+import { openPrivatePostgres } from './support/private-postgres.ts';
+import { openTcpProxy, type TcpProxy, type TcpProxyOptions } from './support/tcp-proxy.ts';
+
+/** A process of the shop, as far as events go. */
+type Member = Readonly<{ notifications: Notifications; database: Database; errors: Error[] }>;
+
+type MemberOptions = Readonly<{
+  url?: string;
+  /** Null: it neither tells nor hears anything. */
+  listenUrl?: string | null;
+  /** Time between two looks into the table; never, unless told. */
+  pollMs?: number;
+  heartbeatMs?: number;
+}>;
+
+const never = 3_600_000;
+
+let testDatabase: TestDatabase;
+const ends: Array<() => unknown> = [];
+
+beforeEach(async () => {
+  testDatabase = await createTestDatabase();
+});
+
+afterEach(async () => {
+  for (const end of ends.splice(0).reverse()) await end();
+  await testDatabase.drop();
+});
+
+async function join(options: MemberOptions = {}): Promise<Member> {
+  const { url = testDatabase.url, listenUrl = url, pollMs = never, heartbeatMs = 5_000 } = options;
+  const errors: Error[] = [];
+  const onError = (error: Error): void => void errors.push(error);
+  const database = openDatabase({ url, name: 'fan-out test', connections: 2, waiting: 100, onError });
+  const fanOut =
+    listenUrl === null ? inProcessFanOut : openPostgresFanOut({ database, listenUrl, onError, heartbeatMs });
+  const notifications = openNotifications({ reader: database, fanOut, pollMs, onError });
+  ends.push(async () => {
+    notifications.stop();
+    await fanOut.close();
+    await database.close();
+  });
+  if (listenUrl !== null) await eventually(() => fanOut.figures().isListening);
+  return { notifications, database, errors };
+}
+
+/** Notes the events of the basket's stream. */
+function watch({ notifications }: Member, basket: Basket): OutcomeEvent[] {
+  const events: OutcomeEvent[] = [];
+  watchBasket(notifications, basket.id, 0, (event) => events.push(event));
+  return events;
+}
+
+/** A committed event that nobody has been told of. */
+async function commitEvent(url = testDatabase.url): Promise<{ basket: Basket; end: () => Promise<OutcomeEvent> }> {
+  const basket = await insertBasket(url);
+  const orderId = await insertOrder(url, basket);
+  return { basket, end: () => endOrder(url, basket, orderId, 'completed') };
+}
+
+async function throughProxy(options: TcpProxyOptions = {}): Promise<TcpProxy> {
+  const proxy = await openTcpProxy(testDatabase.url, options);
+  ends.push(() => proxy.close());
+  return proxy;
+}
+
+async function endListeners(url: string): Promise<void> {
+  await onServer(url, (client) =>
+    client.query(
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE application_name = 'scalecommerce listen' AND datname = current_database()`,
+    ),
+  );
+}
+
+describe('an event', () => {
+  test('that one process announces reaches the watchers of every other, without a look into the table', async () => {
+    const [first, second, third] = [await join(), await join(), await join()];
+    const { basket, end } = await commitEvent();
+    const told = [first, second, third].map((member) => watch(member, basket));
+    const event = await end();
+    announce(first.notifications, event);
+    expect(told[0]).toEqual([event]);
+    await expectSoon(() => told).toEqual([[event], [event], [event]]);
+    expect([first, second, third].map(({ notifications }) => notifications.figures())).toEqual([
+      { published: 1, received: 0, dropped: 0, isListening: true, found: 0, watchers: 1 },
+      { published: 0, received: 1, dropped: 0, isListening: true, found: 0, watchers: 1 },
+      { published: 0, received: 1, dropped: 0, isListening: true, found: 0, watchers: 1 },
+    ]);
+  });
+
+  test('is one of many that are announced at once, and all of them arrive', async () => {
+    const [teller, hearer] = [await join(), await join()];
+    const events = Array.from({ length: 5_000 }, (_, index) => ({
+      id: newId(),
+      basketId: newId(),
+      offset: 1,
+      orderId: newId(),
+      kind: index % 2 === 0 ? ('completed' as const) : ('failed' as const),
+    }));
+    const told: OutcomeEvent[] = [];
+    for (const { basketId } of events) watchBasket(hearer.notifications, basketId, 0, (event) => void told.push(event));
+    for (const event of events) announce(teller.notifications, event);
+    await expectSoon(() => told.length).toBe(events.length);
+    expect(told).toEqual(events);
+  });
+
+  test('that overtakes the one before it is held until the table tells of both, in order', async () => {
+    const [teller, hearer] = [await join(), await join({ pollMs: 50 })];
+    const { basket, end } = await commitEvent();
+    const told = watch(hearer, basket);
+    const first = await end();
+    const second = await endOrder(testDatabase.url, basket, first.orderId, 'refunded');
+    announce(teller.notifications, second);
+    announce(teller.notifications, first);
+    await expectSoon(() => told).toEqual([first, second]);
+  });
+
+  test('is found in the table where nobody tells of it', async () => {
+    const [teller, hearer] = [await join({ listenUrl: null }), await join({ listenUrl: null, pollMs: 20 })];
+    const { basket, end } = await commitEvent();
+    const told = watch(hearer, basket);
+    const event = await end();
+    announce(teller.notifications, event);
+    await expectSoon(() => told).toEqual([event]);
+    expect(hearer.notifications.figures()).toMatchObject({ received: 0, found: 1, isListening: null });
+  });
+
+  test('is found among very many streams that have nothing new', async () => {
+    const hearer = await join({ listenUrl: null, pollMs: 50 });
+    for (let other = 0; other < 5_500; other++) watchBasket(hearer.notifications, newId(), 0, () => undefined);
+    const { basket, end } = await commitEvent();
+    const told = watch(hearer, basket);
+    const event = await end();
+    await expectSoon(() => told).toEqual([event]);
+  });
+});
+
+describe('who listens', () => {
+  test('finds at once what it missed while its connection was lost, and hears again', async () => {
+    const [teller, hearer] = [await join(), await join()];
+    const [missed, later] = [await commitEvent(), await commitEvent()];
+    const [toldOfMissed, toldOfLater] = [watch(hearer, missed.basket), watch(hearer, later.basket)];
+    await endListeners(testDatabase.url);
+    // Nobody announces it: only a look into the table can tell.
+    const event = await missed.end();
+    await expectSoon(() => toldOfMissed).toEqual([event]);
+    await eventually(() => hearer.notifications.figures().isListening);
+    const heard = await later.end();
+    announce(teller.notifications, heard);
+    await expectSoon(() => toldOfLater).toEqual([heard]);
+    expect(hearer.notifications.figures()).toMatchObject({ received: 1, found: 1 });
+    expect(String(hearer.errors[0])).toContain('Notifications on scalecommerce_events are not heard');
+  });
+
+  test('learns by itself that its network swallows everything, and comes back by another connection', async () => {
+    const proxy = await throughProxy();
+    const hearer = await join({ listenUrl: proxy.url, heartbeatMs: 200 });
+    const { basket, end } = await commitEvent();
+    const told = watch(hearer, basket);
+    proxy.fallSilent();
+    const event = await end();
+    await expectSoon(() => told).toEqual([event]);
+    await eventually(() => hearer.notifications.figures().isListening);
+  });
+
+  test('says where to look when it turns out not to listen, as behind a pooler', async () => {
+    const pooler = await throughProxy({ spoil: 'scalecommerce_events' });
+    const hearer = await join({ listenUrl: pooler.url, heartbeatMs: 50 });
+    await expectSoon(() => String(hearer.errors[0])).toContain('Does DATABASE_DIRECT_URL lead past the pooler?');
+  });
+
+  test('hears again after a restart of the database, and nothing is lost', { timeout: 240_000 }, async () => {
+    const server = await openPrivatePostgres();
+    ends.push(() => server.close());
+    await migrate(server.url);
+    const [teller, hearer] = [await join({ url: server.url }), await join({ url: server.url })];
+    const [before, after] = [await commitEvent(server.url), await commitEvent(server.url)];
+    const told = [watch(hearer, before.basket), watch(hearer, after.basket)];
+    await server.kill();
+    await eventually(() => !hearer.notifications.figures().isListening);
+    await server.start();
+    const missed = await before.end();
+    await eventually(() => hearer.notifications.figures().isListening);
+    await expectSoon(() => told[0]).toEqual([missed]);
+    const heard = await after.end();
+    announce(teller.notifications, heard);
+    await expectSoon(() => told[1]).toEqual([heard]);
+  });
+
+  test('stops at once where its network swallows everything', async () => {
+    const proxy = await throughProxy();
+    const hearer = await join({ listenUrl: proxy.url });
+    proxy.swallow();
+    await hearer.notifications.fanOut.close();
+    expect(hearer.notifications.figures().isListening).toBe(false);
+  });
+});
