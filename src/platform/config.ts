@@ -56,6 +56,11 @@ export const configSchema = Type.Object({
     description:
       'How stock is reserved at checkout: `batched` takes all that wait in one transaction; the others, one transaction per order, are there to compare with.',
   }),
+  EVENT_FAN_OUT: Type.Union([Type.Literal('postgres'), Type.Literal('in_process')], {
+    default: 'postgres',
+    description:
+      'How processes tell each other of outcomes: `postgres` by LISTEN/NOTIFY (see `DATABASE_DIRECT_URL`); with `in_process` they do not, and find those of others in the table within a second or two.',
+  }),
   PAYMENT_GATEWAY: Type.Union([Type.Literal('simulated')], {
     default: 'simulated',
     description: 'Who takes the money. `simulated` takes none and keeps its own journal in the database.',
