@@ -86,9 +86,8 @@ export async function openResources(config: Config, databaseUrl: string): Promis
 /** A process that only works has nobody to tell, and does not listen. */
 function openFanOut(config: Config, databaseUrl: string, database: Database, onError: (error: Error) => void): FanOut {
   if (config.EVENT_FAN_OUT === 'in_process') return inProcessFanOut;
-  // Without DATABASE_URL the database is the embedded one, wherever DATABASE_DIRECT_URL may lead.
-  const directUrl = (config.DATABASE_URL && config.DATABASE_DIRECT_URL) ?? databaseUrl;
-  return openPostgresFanOut({ database, listenUrl: config.ROLE === 'worker' ? null : directUrl, onError });
+  const listenUrl = config.ROLE === 'worker' ? null : (config.DATABASE_DIRECT_URL ?? databaseUrl);
+  return openPostgresFanOut({ database, listenUrl, onError });
 }
 
 /** Opens the gateway that `config` names; the simulated one keeps its book in the database at `databaseUrl`. */

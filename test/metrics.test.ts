@@ -101,6 +101,21 @@ describe('metrics', () => {
     expect(seriesIn(await read(metrics.address))).toMatchObject({ scalecommerce_orders_unanswered: 1 });
   });
 
+  it('count events, and who waits for them', async () => {
+    const { shopper, id } = await checkOut();
+    await endedOrder(shopper, id);
+    await eventually(async () => {
+      const series = seriesIn(await read(metrics.address));
+      return series.scalecommerce_events_published_total === 1 && series.scalecommerce_events_listening === 1;
+    });
+    expect(seriesIn(await read(metrics.address))).toMatchObject({
+      scalecommerce_events_received_total: 0,
+      scalecommerce_events_dropped_total: 0,
+      scalecommerce_events_found_total: 0,
+      scalecommerce_events_watchers: 0,
+    });
+  });
+
   it('name nobody and nothing', async () => {
     const { shopper, id, product } = await checkOut('tok_of_a_stranger');
     await endedOrder(shopper, id);

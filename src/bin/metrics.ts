@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import type { EventFigures } from '../modules/notifications/notifications.service.ts';
 import { countOpenOrders } from '../modules/orders/order-desk.service.ts';
 import type { Reader } from '../platform/db.ts';
 import type { Family } from '../platform/exposition.ts';
@@ -20,9 +21,10 @@ const mostConnections = 50;
 const requestTimeoutMs = 5_000;
 
 /** Serves `GET /metrics` on `METRICS_PORT`, apart from the shop's own port; null when that is not set. */
-export async function serveMetrics({ config, reader, onError }: Resources): Promise<MetricsServer | null> {
+export async function serveMetrics(resources: Resources): Promise<MetricsServer | null> {
+  const { config, reader, notifications, onError } = resources;
   if (config.METRICS_PORT === undefined) return null;
-  const metrics = openMetrics([orderCollector(reader)]);
+  const metrics = openMetrics([orderCollector(reader), () => eventFamilies(notifications.figures())]);
   const server = createServer({ requestTimeout: requestTimeoutMs, headersTimeout: requestTimeoutMs });
   server.maxConnections = mostConnections;
   server.on('request', (request, response) => {
@@ -75,6 +77,28 @@ function orderCollector(reader: Reader): Collector {
       gauge('parked', 'Open orders that wait for an operator.', counts?.parked),
     ];
   };
+}
+
+function eventFamilies({ published, received, dropped, found, watchers, isListening }: EventFigures): Family[] {
+  const family = (name: string, type: 'counter' | 'gauge', value: number | null, help: string): Family => ({
+    name: `scalecommerce_events_${name}`,
+    help,
+    type,
+    series: value === null ? [] : [[{}, value]],
+  });
+  return [
+    family('published_total', 'counter', published, 'Events that this process has told the others of.'),
+    family('received_total', 'counter', received, 'Events that others have told this process of.'),
+    family(
+      'dropped_total',
+      'counter',
+      dropped,
+      'Events that the others were not told of: they find them in the table.',
+    ),
+    family('found_total', 'counter', found, 'Events that watchers were told of from the table.'),
+    family('watchers', 'gauge', watchers, 'Subscriptions and requests that wait for events of a basket.'),
+    family('listening', 'gauge', isListening === null ? null : Number(isListening), 'Whether others are heard now.'),
+  ];
 }
 
 /** What `read` gave, for `ms` from when it was asked; many who ask together share one answer. */
