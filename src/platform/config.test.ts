@@ -30,6 +30,7 @@ describe('a configuration', () => {
       SEED_PRODUCTS: 10_000,
       CURRENCY: 'USD',
       ALLOWED_ORIGINS: '',
+      WEBHOOK_ALLOW_PRIVATE: 'false',
       LOG_LEVEL: 'info',
     });
   });
@@ -54,6 +55,7 @@ describe('a configuration', () => {
       SECRET_KEY: secret,
       CURRENCY: 'EUR',
       ALLOWED_ORIGINS: 'https://shop.example, http://localhost:8080',
+      WEBHOOK_ALLOW_PRIVATE: 'true',
       LOG_LEVEL: 'debug',
     };
     expect(Object.keys(set).sort()).toEqual(Object.keys(configSchema.properties).sort());

@@ -112,6 +112,11 @@ export const configSchema = Type.Object({
       'Comma-separated origins of other sites whose pages may call the API and `/cable`. Empty: same origin only.',
     examples: ['https://shop.example,https://www.shop.example'],
   }),
+  WEBHOOK_ALLOW_PRIVATE: Type.Union([Type.Literal('true'), Type.Literal('false')], {
+    default: 'false',
+    description:
+      'Whether webhooks may be sent to private addresses (loopback included), over plain HTTP and to any port: for development and for receivers in the same network. `false`: HTTPS to port 443 of public addresses only. See [webhooks](webhooks.md).',
+  }),
   LOG_LEVEL: Type.Union(
     ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].map((level) => Type.Literal(level)),
     { default: 'info', description: 'Least severe log lines to write (JSON lines on standard error).' },
