@@ -90,14 +90,17 @@ describe('an upgrade', () => {
 
   test('that offers only other subprotocols is refused', async () => {
     const { port } = await start();
-    const refused = error(400, 'Subprotocol must be actioncable-v1-json');
+    const refused = error(400, 'Subprotocol must be actioncable-v1-json or actioncable-v1-ext-json');
     expect(await refusal(port, { protocols: ['actioncable-unsupported', 'graphql-ws'] })).toEqual(refused);
   });
 
-  test('gets the one subprotocol of its offer that is spoken here', async () => {
+  test('gets the first subprotocol of its offer that is spoken here', async () => {
     const { port } = await start();
-    const client = await connect(port, { protocols: ['actioncable-v1-ext-json', 'actioncable-v1-json'] });
-    expect(client.socket.protocol).toBe('actioncable-v1-json');
+    const [plain, extended] = ['actioncable-v1-json', 'actioncable-v1-ext-json'];
+    for (const protocols of [[plain], [extended], [extended, plain], [plain, extended]]) {
+      const client = await connect(port, { protocols: ['actioncable-unsupported', ...protocols] });
+      expect(client.socket.protocol).toBe(protocols[0]);
+    }
   });
 
   test('that offers no subprotocol is accepted', async () => {

@@ -30,7 +30,13 @@ export async function serve(resources: Resources, worker: OrderDesk | null): Pro
     findObstacle: async () => (isDraining ? 'The process is shutting down' : findDatabaseObstacle(resources)),
   });
   const drain = drainOf(app);
-  const cable = attachCable(app.server, { notifications, isAllowedOrigin: originCheck(allowedOrigins), onError });
+  const epoch = resources.shop.streamEpoch;
+  const cable = attachCable(app.server, {
+    notifications,
+    epoch,
+    isAllowedOrigin: originCheck(allowedOrigins),
+    onError,
+  });
   await app.listen({ host: config.HOST, port: config.PORT });
   return {
     address: localAddress(config.HOST, (app.server.address() as AddressInfo).port),

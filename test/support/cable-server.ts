@@ -20,7 +20,7 @@ type Before = (statement: Statement) => Promise<unknown> | undefined;
 type After = (statement: Statement, rows: unknown[]) => Promise<unknown> | undefined;
 
 /** Unless told so, the table is never looked into for new events, so that what arrives was announced. */
-export type CableServerOptions = Partial<Pick<CableOptions, 'pingMs' | 'maxSockets' | 'isAllowedOrigin'>> & {
+export type CableServerOptions = Partial<Pick<CableOptions, 'pingMs' | 'maxSockets' | 'isAllowedOrigin' | 'epoch'>> & {
   databaseUrl: string;
   pollMs?: number;
   port?: number;
@@ -40,7 +40,8 @@ export async function startCableServer(options: CableServerOptions): Promise<Cab
   const reader = intercepted(database, beforeRead, afterRead);
   const notifications = openNotifications({ reader, pollMs, onError });
   const server = createServer((_, response) => response.writeHead(426).end());
-  const cable = attachCable(server, { notifications, isAllowedOrigin: () => false, onError, ...cableOptions });
+  const base = { notifications, epoch: 'epoch', isAllowedOrigin: () => false, onError };
+  const cable = attachCable(server, { ...base, ...cableOptions });
   const connections: Socket[] = [];
   server.on('connection', (socket) => connections.push(socket));
   server.listen(port, '127.0.0.1');

@@ -1,22 +1,50 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { basketTokenIn, canSpeak, confirmation, delivery, parseCommand, ping, rejection } from './cable-protocol.ts';
+import {
+  basketTokenIn,
+  chooseSubprotocol,
+  confirmation,
+  delivery,
+  parseCommand,
+  ping,
+  rejection,
+  subprotocols,
+} from './cable-protocol.ts';
 
 const token = '0198f0de-7b7e-7e3a-9d53-1f3b8c2d4e5f';
 /** Lone surrogates and control characters included. */
 const anyText = fc.array(fc.nat({ max: 0xffff })).map((units) => String.fromCharCode(...units));
+const [plain, extended] = subprotocols;
 const channel = 'CheckoutNotificationsChannel';
 
 describe('a frame', () => {
   test.each(['subscribe', 'unsubscribe', 'message'])('with the command %s is understood', (name) => {
-    const frame = JSON.stringify({ command: name, identifier: '{"channel":"X"}', data: '{}' });
-    expect(parseCommand(frame)).toEqual({ name, identifier: '{"channel":"X"}' });
+    const frame = JSON.stringify({ command: name, identifier: '{"channel":"X"}', data: '{}', history: { since: 1 } });
+    expect(parseCommand(frame, plain)).toEqual({ name, identifier: '{"channel":"X"}', history: null });
   });
 
   test('of any other content is no command, and never an error', () => {
-    fc.assert(fc.property(fc.string(), (frame) => parseCommand(frame) === null));
-    fc.assert(fc.property(fc.json(), (frame) => parseCommand(frame) === null));
+    for (const subprotocol of [plain, extended]) {
+      fc.assert(fc.property(fc.string(), (frame) => parseCommand(frame, subprotocol) === null));
+      fc.assert(fc.property(fc.json(), (frame) => parseCommand(frame, subprotocol) === null));
+    }
   });
+
+  test('of the extension may ask for history', () => {
+    const frame = JSON.stringify({ command: 'history', identifier: 'x', history: { since: 7 } });
+    const history = { sinceSeconds: 7, positions: new Map() };
+    expect(parseCommand(frame, extended)).toEqual({ name: 'history', identifier: 'x', history });
+    expect(parseCommand(frame, plain)).toBeNull();
+  });
+
+  test.each(['pong', 'whisper', 'join', 'leave', 'presence', 'what comes next'])(
+    'with the extra %s is understood in the extension only',
+    (command) => {
+      const frame = JSON.stringify({ command });
+      expect(parseCommand(frame, extended)).toEqual({ name: 'extra' });
+      expect(parseCommand(frame, plain)).toBeNull();
+    },
+  );
 });
 
 describe('an identifier', () => {
@@ -47,22 +75,30 @@ describe('an identifier', () => {
       fc.property(anyText, fc.json({ maxDepth: 1 }), (identifier, message) => {
         expect(JSON.parse(confirmation(identifier))).toEqual({ type: 'confirm_subscription', identifier });
         expect(JSON.parse(rejection(identifier))).toEqual({ type: 'reject_subscription', identifier });
-        expect(JSON.parse(delivery(identifier, message))).toEqual({ identifier, message: JSON.parse(message) });
+        expect(JSON.parse(delivery(identifier, message, null))).toEqual({ identifier, message: JSON.parse(message) });
+        const position = { stream_id: token, epoch: 'x', offset: 3 };
+        expect(JSON.parse(delivery(identifier, message, position))).toEqual({
+          identifier,
+          message: JSON.parse(message),
+          ...position,
+        });
       }),
     );
   });
 });
 
 test.each([
-  { offered: undefined, spoken: true },
-  { offered: 'actioncable-v1-json', spoken: true },
-  { offered: 'actioncable-v1-json, actioncable-unsupported', spoken: true },
-  { offered: 'actioncable-v1-ext-json,actioncable-v1-json', spoken: true },
-  { offered: 'actioncable-unsupported', spoken: false },
-  { offered: 'actioncable-v1-json-2', spoken: false },
-  { offered: '', spoken: false },
-])('a client that offers $offered can be spoken to: $spoken', ({ offered, spoken }) => {
-  expect(canSpeak(offered)).toBe(spoken);
+  { offered: undefined, chosen: plain },
+  { offered: 'actioncable-v1-json', chosen: plain },
+  { offered: 'actioncable-v1-json, actioncable-unsupported', chosen: plain },
+  { offered: 'actioncable-v1-ext-json,actioncable-v1-json', chosen: extended },
+  { offered: 'actioncable-v1-json, actioncable-v1-ext-json', chosen: plain },
+  { offered: 'actioncable-v1-ext-msgpack, actioncable-v1-ext-json', chosen: extended },
+  { offered: 'actioncable-unsupported', chosen: null },
+  { offered: 'actioncable-v1-json-2', chosen: null },
+  { offered: '', chosen: null },
+])('of the offer $offered, $chosen is chosen', ({ offered, chosen }) => {
+  expect(chooseSubprotocol(offered)).toBe(chosen);
 });
 
 test('a ping carries the time', () => {

@@ -1,24 +1,39 @@
 import { isUuid } from '../../shared/ids.ts';
+import { type HistoryWish, parseHistory } from './cable-history.ts';
 
-/** The version of the Action Cable protocol that is spoken here, as it is negotiated at the upgrade. */
-export const subprotocol = 'actioncable-v1-json';
+/** Action Cable, and its extension by a history of each stream, as they are negotiated at the upgrade. */
+export const subprotocols = ['actioncable-v1-json', 'actioncable-v1-ext-json'] as const;
+export type Subprotocol = (typeof subprotocols)[number];
 
 const channel = 'CheckoutNotificationsChannel';
 const maxIdentifierLength = 4_096;
 
-const commandNames = ['subscribe', 'unsubscribe', 'message'] as const;
+const plainNames = ['subscribe', 'unsubscribe', 'message'] as const;
+const extendedNames = [...plainNames, 'history'] as const;
 
-/** What a client asks for. The identifier is how it names a subscription: JSON, but echoed as the text that came. */
-export type Command = Readonly<{ name: (typeof commandNames)[number]; identifier: string }>;
+/**
+ * What a client asks for. The identifier is how it names a subscription: JSON, but echoed as the text that came.
+ * An `extra` is for what the extension may bring besides: signs of life, presence, whispers.
+ */
+export type Command =
+  | Readonly<{ name: (typeof extendedNames)[number]; identifier: string; history: HistoryWish }>
+  | Readonly<{ name: 'extra' }>;
+
+/** Where in which stream a message stands, for clients that ask for what came after it. */
+export type StreamPosition = Readonly<{ stream_id: string; epoch: string; offset: number }>;
 
 /** Why a client is told to go; the client reads only whether it should come back. */
 export type DisconnectReason = 'invalid_request' | 'server_restart' | 'remote';
 
 /** The command in a frame, or null when it is not one. */
-export function parseCommand(frame: string): Command | null {
-  const { command, identifier } = parseObject(frame) ?? {};
-  const name = commandNames.find((known) => known === command);
-  return name && typeof identifier === 'string' ? { name, identifier } : null;
+export function parseCommand(frame: string, subprotocol: Subprotocol): Command | null {
+  const isExtended = subprotocol === 'actioncable-v1-ext-json';
+  const { command, identifier, history } = parseObject(frame) ?? {};
+  const name = (isExtended ? extendedNames : plainNames).find((known) => known === command);
+  if (!name) return isExtended && typeof command === 'string' ? { name: 'extra' } : null;
+  return typeof identifier === 'string'
+    ? { name, identifier, history: isExtended ? parseHistory(history) : null }
+    : null;
 }
 
 /** The basket's token that a subscription names, or null when it can belong to no basket of this channel. */
@@ -28,9 +43,15 @@ export function basketTokenIn(identifier: string): string | null {
   return name === channel && isUuid(token) ? token : null;
 }
 
-/** Whether a client that offers these subprotocols (the header's value) can be spoken to; one that offers none can. */
-export function canSpeak(offered: string | undefined): boolean {
-  return offered === undefined || offered.split(',').some((name) => name.trim() === subprotocol);
+/** The first of the subprotocols that a client offers (the header's value) and that is spoken here, or null. */
+export function chooseSubprotocol(offered: string | undefined): Subprotocol | null {
+  // A client that offers none can be spoken to, too.
+  const names = (offered ?? subprotocols[0]).split(',').map((name) => name.trim());
+  for (const name of names) {
+    const spoken = subprotocols.find((subprotocol) => subprotocol === name);
+    if (spoken) return spoken;
+  }
+  return null;
 }
 
 /** The first thing a client is told. */
@@ -51,9 +72,20 @@ export function rejection(identifier: string): string {
   return JSON.stringify({ identifier, type: 'reject_subscription' });
 }
 
-/** Brings a message, already serialised as JSON, to a subscription. */
-export function delivery(identifier: string, message: string): string {
-  return `{"identifier":${JSON.stringify(identifier)},"message":${message}}`;
+/** Says that the history that was asked for has been told. */
+export function historyConfirmation(identifier: string): string {
+  return JSON.stringify({ identifier, type: 'confirm_history' });
+}
+
+/** Says that the history that was asked for cannot be told. */
+export function historyRejection(identifier: string): string {
+  return JSON.stringify({ identifier, type: 'reject_history' });
+}
+
+/** Brings a message, already serialised as JSON, to a subscription; in the extension, with its position. */
+export function delivery(identifier: string, message: string, position: StreamPosition | null): string {
+  const more = position ? `,${JSON.stringify(position).slice(1, -1)}` : '';
+  return `{"identifier":${JSON.stringify(identifier)},"message":${message}${more}}`;
 }
 
 /** The last thing a client is told. Without `reconnect` it must not come back by itself. */

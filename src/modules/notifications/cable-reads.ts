@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Unavailable } from '../../shared/refusal.ts';
+import { findOffsetBefore, readHistory } from './history.sql.ts';
 import {
   findBasketStream,
   type Notifications,
@@ -13,7 +14,8 @@ const readsAtOnce = 4;
 const retryAfterMs = 1_000;
 const outageReportsMs = 1_000;
 
-type IsWanted = () => boolean;
+/** Whether somebody still waits for it. */
+export type IsWanted = () => boolean;
 
 /**
  * What all sockets of a process read: a few reads at a time, in order of arrival, one for all who want the same
@@ -41,6 +43,28 @@ export class CableReads {
   /** The message that tells of `event`, as JSON; undefined when no longer wanted. */
   renderMessage(event: OutcomeEvent, isWanted: IsWanted): Promise<string | undefined> {
     return whileWanted(isWanted, () => this.#renderShared(event));
+  }
+
+  /** The offset behind which a basket's events since that time stand, null when there were none; undefined as above. */
+  findOffsetBefore(
+    basketId: string,
+    sinceSeconds: number,
+    isWanted: IsWanted,
+  ): Promise<{ offset: number | null } | undefined> {
+    const find = async () => ({
+      offset: await findOffsetBefore(this.#notifications.reader, { basketId, sinceSeconds }),
+    });
+    return whileWanted(isWanted, () => this.#attempt(async () => (isWanted() ? find() : undefined)));
+  }
+
+  /** The first page of a stream's events beyond `after`, up to `through`; undefined when no longer wanted. */
+  readHistory(
+    range: { basketId: string; after: number; through: number },
+    isWanted: IsWanted,
+  ): Promise<OutcomeEvent[] | undefined> {
+    return whileWanted(isWanted, () =>
+      this.#attempt(async () => (isWanted() ? readHistory(this.#notifications.reader, range) : undefined)),
+    );
   }
 
   #renderShared(event: OutcomeEvent): Promise<string | undefined> {

@@ -1,13 +1,14 @@
 import { type IncomingMessage, type Server, STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { type RawData, WebSocket, WebSocketServer } from 'ws';
+import { WebSocket, WebSocketServer } from 'ws';
 import {
-  canSpeak,
+  type Command,
+  chooseSubprotocol,
   type DisconnectReason,
   disconnection,
   parseCommand,
   ping,
-  subprotocol,
+  subprotocols,
   welcome,
 } from './cable-protocol.ts';
 import { CableReads } from './cable-reads.ts';
@@ -16,6 +17,8 @@ import type { Notifications } from './notifications.service.ts';
 
 export type CableOptions = Readonly<{
   notifications: Notifications;
+  /** For how long the offsets of a stream mean the same: constant per database. */
+  epoch: string;
   /** Asked only for requests that name an origin; those of other programs than browsers do not. */
   isAllowedOrigin: (origin: string | undefined, host: string | undefined) => boolean;
   onError: (error: Error) => void;
@@ -31,7 +34,9 @@ export type Cable = Readonly<{
 }>;
 
 type Refusal = Readonly<{ status: number; message: string; headers?: Readonly<Record<string, string>> }>;
-type Context = Readonly<Pick<CableOptions, 'notifications' | 'onError'> & { reads: CableReads; pingMs: number }>;
+type Context = Readonly<
+  Pick<CableOptions, 'notifications' | 'epoch' | 'onError'> & { reads: CableReads; pingMs: number }
+>;
 type Farewell = Readonly<{ reason: DisconnectReason; reconnect: boolean; closeCode: number; why: string }>;
 
 const path = '/cable';
@@ -58,16 +63,16 @@ const farewells = {
 
 /** Serves Action Cable under `/cable` of `server`; an upgrade to anything else is answered with 404. */
 export function attachCable(server: Server, options: CableOptions): Cable {
-  const { notifications, onError, pingMs = defaultPingMs, maxSockets = defaultMaxSockets } = options;
+  const { notifications, epoch, onError, pingMs = defaultPingMs, maxSockets = defaultMaxSockets } = options;
   const sockets = new Set<WebSocket>();
   let isClosing = false;
-  const context = { notifications, onError, pingMs, reads: new CableReads(notifications, onError) };
+  const context = { notifications, epoch, onError, pingMs, reads: new CableReads(notifications, onError) };
   const upgrader = new WebSocketServer({
     ...limits,
     noServer: true,
     clientTracking: false,
     perMessageDeflate: false,
-    handleProtocols: () => subprotocol,
+    handleProtocols: (offered) => chooseSubprotocol([...offered].join()) ?? false,
   });
   server.on('upgrade', (request, socket, head) => {
     const refusal = refusalOf(request, options, isClosing || sockets.size >= maxSockets);
@@ -91,8 +96,8 @@ function refusalOf({ url = '', headers }: IncomingMessage, options: CableOptions
   if (isFull) return { status: 503, message: 'Too many connections', headers: { 'Retry-After': '5' } };
   if (headers.origin !== undefined && !options.isAllowedOrigin(headers.origin, headers.host))
     return { status: 403, message: 'Origin is not allowed' };
-  if (!canSpeak(headers['sec-websocket-protocol']))
-    return { status: 400, message: `Subprotocol must be ${subprotocol}` };
+  if (!chooseSubprotocol(headers['sec-websocket-protocol']))
+    return { status: 400, message: `Subprotocol must be ${subprotocols.join(' or ')}` };
   return null;
 }
 
@@ -112,9 +117,17 @@ function refuse(socket: Duplex, { status, message, headers }: Refusal): void {
 
 function serve(ws: WebSocket, context: Context): void {
   const send = (text: string): void => sendUnlessSlow(ws, text);
-  const subscriptions = new CableSubscriptions({ ...context, send });
+  const subprotocol = chooseSubprotocol(ws.protocol || undefined) ?? subprotocols[0];
+  const epoch = subprotocol === 'actioncable-v1-ext-json' ? context.epoch : null;
+  const subscriptions = new CableSubscriptions({ ...context, epoch, send });
   const stopBeating = beat(ws, send, context.pingMs);
-  ws.on('message', (data, isBinary) => receive(ws, subscriptions, data, isBinary));
+  ws.on('message', (data, isBinary) => {
+    // What a client has sent before it learnt that it has to go.
+    if (ws.readyState !== WebSocket.OPEN) return;
+    const command = isBinary ? null : parseCommand(data.toString(), subprotocol);
+    if (command) obey(subscriptions, command);
+    else dismiss(ws, farewells.invalid);
+  });
   // A broken frame or connection: the socket closes itself.
   ws.on('error', () => undefined);
   ws.on('close', () => {
@@ -124,14 +137,11 @@ function serve(ws: WebSocket, context: Context): void {
   send(welcome);
 }
 
-function receive(ws: WebSocket, subscriptions: CableSubscriptions, data: RawData, isBinary: boolean): void {
-  // What a client has sent before it learnt that it has to go.
-  if (ws.readyState !== WebSocket.OPEN) return;
-  const command = isBinary ? null : parseCommand(data.toString());
-  if (!command) dismiss(ws, farewells.invalid);
-  else if (command.name === 'subscribe') subscriptions.subscribe(command.identifier);
+function obey(subscriptions: CableSubscriptions, command: Command): void {
+  if (command.name === 'subscribe') subscriptions.subscribe(command.identifier, command.history);
   else if (command.name === 'unsubscribe') subscriptions.unsubscribe(command.identifier);
-  // What is left is a message to the channel, which has no actions: nothing is done, and nothing answered.
+  else if (command.name === 'history') subscriptions.replay(command.identifier, command.history);
+  // What is left has nothing to act on here, a message to the channel for one: nothing is done, and nothing answered.
 }
 
 /** Sends a ping every `pingMs`, and ends a socket whose peer is gone. Returns how to stop. */

@@ -9,6 +9,8 @@ export type Shop = Readonly<{
   orderNumberKey: Buffer;
   /** Signs the tickets with which the events of an order are heard. */
   ticketKey: KeyObject;
+  /** Names this database, without telling anything of it, to who remembers an offset of one of its streams. */
+  streamEpoch: string;
 }>;
 
 /**
@@ -35,6 +37,8 @@ export async function ensureShop(
     pageKeySecret: derivedKey(wanted.secretKey ?? row.secret_key, 'page keys'),
     orderNumberKey: Buffer.from(row.order_number_key, 'hex'),
     ticketKey: createSecretKey(derivedKey(wanted.secretKey ?? row.secret_key, 'event tickets')),
+    // Of a key that is never replaced: another epoch ends every history.
+    streamEpoch: derivedKey(row.order_number_key, 'stream epoch').toString('base64url', 0, 12),
   };
 }
 
