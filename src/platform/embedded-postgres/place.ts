@@ -1,4 +1,4 @@
-import { accessSync, constants, mkdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 
 /** Where everything of one embedded server lies. */
@@ -56,10 +56,11 @@ function placeIn(dataDir: string): Place {
   };
 }
 
-/** An error that names the folder and the log, and quotes the end of the log. */
+/** An error that names the folder and, if there is one, the log, and quotes the end of the log. */
 export function failure(place: Place, what: string, cause?: unknown): Error {
   const reason = cause instanceof Error ? `: ${cause.message}` : '';
-  const lines = [`${what}${reason}`, `  folder: ${place.dataDir}`, `  log: ${place.log}`];
+  const lines = [`${what}${reason}`, `  folder: ${place.dataDir}`];
+  if (existsSync(place.log)) lines.push(`  log: ${place.log}`);
   const tail = lastLines(place.log);
   if (tail.length > 0) lines.push('  its last lines:', ...tail.map((line) => `    ${line}`));
   return new Error(lines.join('\n'), { cause });
@@ -67,7 +68,8 @@ export function failure(place: Place, what: string, cause?: unknown): Error {
 
 function lastLines(file: string): string[] {
   try {
-    return readFileSync(file, 'utf8').trimEnd().split('\n').slice(-quotedLogLines);
+    const text = readFileSync(file, 'utf8').trimEnd();
+    return text === '' ? [] : text.split('\n').slice(-quotedLogLines);
   } catch {
     return [];
   }
