@@ -7,7 +7,7 @@ import { startRounds } from './platform/rounds.ts';
 import type { Resources } from './resources.ts';
 
 /** What a worker process does: pays and settles orders, gives money back, compares the books. */
-export type Worker = Pick<OrderWorker, 'owner' | 'handOver' | 'stop'>;
+export type Worker = Pick<OrderWorker, 'owner' | 'handOver' | 'windDown' | 'stop'>;
 
 /** Beside a web server in one process orders are handed over in memory, and the look into the table is a safety net. */
 const pollOrdersMs = { all: 1_000, worker: 100 };
@@ -17,7 +17,7 @@ const purgeEveryMs = 10 * 60_000;
 /** What is older was compared before, several times. */
 const reconciledMs = 60 * 60_000;
 
-/** What a round may still take once the orders at work are finished. */
+/** What a round may still take once the worker stops. */
 const roundsMs = 2_000;
 
 /** Starts what a worker process does. */
@@ -35,11 +35,14 @@ export async function startWorker(resources: Resources, role: 'all' | 'worker'):
   return {
     owner: () => orders.owner(),
     handOver: (order) => orders.handOver(order),
+    windDown: () => {
+      orders.windDown();
+      void stopRounds();
+    },
     stop: async () => {
-      // A comparison of the books may take long: it is not waited for beyond what the orders take.
-      const rounds = stopRounds();
-      await orders.stop();
-      await Promise.race([rounds, sleep(roundsMs, undefined, { ref: false })]);
+      // A comparison of the books may take long.
+      const rounds = Promise.race([stopRounds(), sleep(roundsMs, undefined, { ref: false })]);
+      await Promise.all([orders.stop(), rounds]);
     },
   };
 }

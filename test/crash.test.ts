@@ -219,6 +219,27 @@ describe('a process that is told to stop under load', () => {
   );
 
   it(
+    'answers who waits for a slow payment, and leaves what the gateway does not answer for to the next',
+    () =>
+      onStage(async (stage) => {
+        const { ledger } = stage;
+        const product = await addProduct(ledger);
+        const shop = await stage.start();
+        const hanging = [await shopperWith(shop, product, undefined), await shopperWith(shop, product, undefined)];
+        for (const shopper of hanging) await shopper.checkout('v2', { payment_token: 'tok_unreachable' });
+        const waiting = await shopperWith(shop, product, undefined);
+        const answer = waiting.checkout('v1', { payment_token: 'tok_slow' });
+        await eventually(() => areAccepted(ledger, [waiting]));
+        expect(await shop.end('SIGTERM')).toBe(0);
+        expect((await answer).status).toBe(201);
+        expect(await ledger.query('SELECT FROM workers')).toEqual([]);
+        expect(await ledger.query('SELECT FROM order_states WHERE ended_at IS NULL')).toHaveLength(2);
+        expect(shop.errors()).toBe('');
+      }),
+    testTimeoutMs,
+  );
+
+  it(
     'does not wait for clients that never finish what they began to send',
     () =>
       onStage(async (stage) => {

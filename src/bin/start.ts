@@ -51,6 +51,7 @@ async function run(resources: Resources, stop: AbortSignal): Promise<void> {
     );
     if (!stop.aborted) await once(stop, 'abort');
     console.log('Stopping: finishing what is in flight.');
+    worker?.windDown();
     await server?.close();
   } finally {
     await worker?.stop();

@@ -1,6 +1,8 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { addProduct, endedOrder, openTestShop, orderIdOf, Shopper, type TestShop } from '../../../test/support/shop.ts';
+import { buildApp } from '../../app.ts';
 import type { Database } from '../../platform/db.ts';
 import { GatewayRefusedRequest, GatewayUnanswered, type PaymentGateway } from '../payments/payments.service.ts';
 import { type OrderWorker, startOrderWorker } from './order-worker.ts';
@@ -9,6 +11,8 @@ import { type OrderWorker, startOrderWorker } from './order-worker.ts';
 const mostAtOnce = 2_000;
 const claimedAtOnce = 500;
 const shoppersAtOnce = 100;
+/** A call without an answer is promised to be given up after 2.5 s. The rest is for a busy machine. */
+const givenUpMs = 7_500;
 
 let shop: TestShop;
 let worker: OrderWorker;
@@ -111,6 +115,87 @@ it('counts an answer that cannot be used as one', async () => {
   await expect.poll(state, { timeout: 10_000 }).toEqual(parked);
 });
 
+describe('a worker that winds down', () => {
+  it('takes nothing on from the table', async () => {
+    const product = await addProduct(shop);
+    const { calls, counting } = countCalls(gateway);
+    worker = await startOrderWorker({ ...shop.resources, gateway: counting, pollMs: 10, onError: () => undefined });
+    worker.windDown();
+    const { shopper, orderId } = await order(product, 'tok_success');
+    const other = await startOrderWorker({ ...shop.resources, gateway, pollMs: 10, onError: () => undefined });
+    expect(await endedOrder(shopper, orderId)).toMatchObject({ status: 'completed' });
+    expect(calls).toEqual([]);
+    await other.stop();
+  });
+
+  it('goes on with orders that a request waits for, tries included, and with no others', async () => {
+    const product = await addProduct(shop);
+    let hesitations = 3;
+    const hesitant: PaymentGateway = {
+      ...gateway,
+      authorize: async (request) => {
+        if (request.paymentToken === 'tok_hesitant' && hesitations-- > 0) throw new GatewayUnanswered('Not yet');
+        return gateway.authorize(request);
+      },
+    };
+    const { calls, counting } = countCalls(hesitant);
+    worker = await startOrderWorker({ ...shop.resources, gateway: counting, pollMs: 10, onError: () => undefined });
+    const app = await buildApp({ resources: shop.resources, worker, findObstacle: async () => null });
+    const waiting = new Shopper(app);
+    await waiting.put(product, 1);
+    const nobodyWaits = await order(product, 'tok_unanswered', app);
+    await expect.poll(() => calls).toHaveLength(1);
+    worker.windDown();
+    expect((await waiting.checkout('v1', { payment_token: 'tok_hesitant' })).statusCode).toBe(201);
+    expect(hesitations).toBe(-1);
+    expect(calls.filter((orderId) => orderId === nobodyWaits.orderId)).toHaveLength(1);
+    await app.close();
+  });
+});
+
+describe('a worker that stops', () => {
+  it('does not wait for a gateway that does not answer, and leaves the order to the next worker at once', async () => {
+    const product = await addProduct(shop);
+    const { calls, counting } = countCalls({ ...gateway, authorize: () => new Promise(() => undefined) });
+    const errors: Error[] = [];
+    const onError = (error: Error): void => void errors.push(error);
+    worker = await startOrderWorker({ ...shop.resources, gateway: counting, pollMs: 10, onError });
+    const { shopper, orderId } = await order(product, 'tok_success');
+    await expect.poll(() => calls).toEqual([orderId]);
+    const startMs = performance.now();
+    await worker.stop();
+    expect(performance.now() - startMs).toBeLessThan(givenUpMs);
+    worker = await startOrderWorker({ ...shop.resources, gateway, pollMs: 10, onError });
+    expect(await endedOrder(shopper, orderId)).toMatchObject({ status: 'completed' });
+    expect(errors).toEqual([]);
+  });
+
+  it('finishes what goes forward', async () => {
+    const product = await addProduct(shop);
+    const slow: PaymentGateway = {
+      ...gateway,
+      authorize: (request) => sleep(1_500).then(() => gateway.authorize(request)),
+      capture: (request) => sleep(1_500).then(() => gateway.capture(request)),
+    };
+    const { calls, counting } = countCalls(slow);
+    worker = await startOrderWorker({ ...shop.resources, gateway: counting, pollMs: 10, onError: () => undefined });
+    const { shopper, orderId } = await order(product, 'tok_success');
+    await expect.poll(() => calls).toEqual([orderId]);
+    await worker.stop();
+    expect((await shopper.order(orderId)).json()).toMatchObject({ status: 'completed' });
+  });
+});
+
+/** Tells for which orders `gateway` was asked for money. */
+function countCalls(gateway: PaymentGateway): { calls: string[]; counting: PaymentGateway } {
+  const calls: string[] = [];
+  const authorize: PaymentGateway['authorize'] = (request) => {
+    calls.push(request.key.split(':')[0] ?? '');
+    return gateway.authorize(request);
+  };
+  return { calls, counting: { ...gateway, authorize } };
+}
+
 const unused = async (): Promise<never> => {
   throw new Error('Not asked for here');
 };
@@ -128,8 +213,12 @@ const gateway: PaymentGateway = {
   close: async () => undefined,
 };
 
-async function order(product: string, paymentToken: string): Promise<{ shopper: Shopper; orderId: string }> {
-  const shopper = new Shopper(shop.app);
+async function order(
+  product: string,
+  paymentToken: string,
+  app = shop.app,
+): Promise<{ shopper: Shopper; orderId: string }> {
+  const shopper = new Shopper(app);
   await shopper.put(product, 1);
   const accepted = await shopper.checkout('v2', { payment_token: paymentToken });
   expect(accepted.statusCode).toBe(202);

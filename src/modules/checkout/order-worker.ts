@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CommitUnknown, type Database } from '../../platform/db.ts';
 import { Unavailable } from '../../shared/refusal.ts';
-import { announce, type Notifications } from '../notifications/notifications.service.ts';
+import { announce, isWatched, type Notifications } from '../notifications/notifications.service.ts';
 import { GatewayUnanswered, type PaymentGateway } from '../payments/payments.service.ts';
 import type { AcceptedOrder } from './accept.ts';
 import { BatchedSettlement } from './batched-settlement.ts';
@@ -35,7 +35,10 @@ const mostAtOnce = 2_000;
 const mostKnown = 10_000;
 const claimAtMost = 500;
 const sweepEveryMs = 2_000;
+/** What a stop may take altogether. */
 const drainMs = 8_000;
+/** Once the worker stops, a call that has had no answer for so long is given up. */
+const patienceMs = 2_500;
 const longestBackoffMs = 5_000;
 /** An order that fails so often by what it is, and not for want of an answer, is parked. */
 const mostFaults = 5;
@@ -46,6 +49,8 @@ type Job = Readonly<{
   orderId: string;
   owner: Owner;
   handedOver: Work | null;
+  /** Of an order that was handed over: somebody may wait for its outcome. */
+  basketId: string | null;
   isSuspect: boolean;
   takenAtMs: number;
   failures: number;
@@ -70,7 +75,8 @@ export class OrderWorker {
   readonly #waiting: Job[] = [];
   readonly #settlements: BatchedSettlement;
   readonly #timers: NodeJS.Timeout[];
-  #running = 0;
+  /** Those at work, each with the time of its latest step (`performance.now()`). */
+  readonly #atWork = new Map<Job, number>();
   /** The last look found as many free orders as it would take: there may be more. */
   #mayBeMore = false;
   /** Of the latest lease that was told to be lost. */
@@ -78,7 +84,9 @@ export class OrderWorker {
   /** Owned orders that the last sweep found and this worker did not know. */
   #unknownBefore: ReadonlySet<string> = new Set();
   readonly #looking = new Set<Look>();
-  #isStopping = false;
+  /** Since when; null: it does not. */
+  #windingDownSinceMs: number | null = null;
+  #hasStopped = false;
 
   constructor(options: OrderWorkerOptions, lease: Lease) {
     this.#options = options;
@@ -93,7 +101,7 @@ export class OrderWorker {
 
   /** Under which owner an order accepted now is to be written; null: leave it free for any worker. */
   owner(): Owner | null {
-    const hasRoom = this.#known.size < mostKnown && !this.#isStopping;
+    const hasRoom = this.#known.size < mostKnown && !this.#hasStopped;
     return hasRoom ? this.#lease.owner() : null;
   }
 
@@ -105,19 +113,49 @@ export class OrderWorker {
       });
   }
 
-  /** Takes no more orders, finishes those at work for up to 8 s and gives up the lease on the rest. */
-  async stop(): Promise<void> {
-    this.#isStopping = true;
+  /**
+   * For the time in which the last requests are answered: takes on what they hand over and nothing else, goes on with what
+   * is at work, and tries again only where somebody in this process waits for the outcome.
+   */
+  windDown(): void {
+    if (this.#windingDownSinceMs !== null) return;
+    this.#windingDownSinceMs = performance.now();
     for (const timer of this.#timers) clearInterval(timer);
+    for (const job of this.#waiting.splice(0)) {
+      if (this.#mayBegin(job)) this.#waiting.push(job);
+      else this.#known.delete(job.orderId);
+    }
+  }
+
+  /**
+   * Winds down, and finishes what is at work, for up to 8 s and only as long as the gateway goes on answering. The lease is
+   * given up on the rest: the next worker takes it on at once, and repeats its calls under the same keys.
+   */
+  async stop(): Promise<void> {
+    this.windDown();
     const deadlineMs = performance.now() + drainMs;
-    while (this.#running + this.#waiting.length > 0 && performance.now() < deadlineMs) await sleep(10);
+    while (this.#goesForward() && performance.now() < deadlineMs) await sleep(10);
+    this.#hasStopped = true;
     // It runs out by itself: no reason not to stop.
     await this.#lease.release().catch(this.#options.onError);
   }
 
+  #goesForward(): boolean {
+    const sinceMs = performance.now() - patienceMs;
+    if ((this.#windingDownSinceMs ?? 0) > sinceMs) return this.#atWork.size > 0;
+    for (const steppedAtMs of this.#atWork.values()) if (steppedAtMs > sinceMs) return true;
+    return false;
+  }
+
+  #mayBegin({ handedOver, basketId }: Job): boolean {
+    if (this.#hasStopped) return false;
+    if (this.#windingDownSinceMs === null || handedOver) return true;
+    return basketId !== null && isWatched(this.#options.notifications, basketId);
+  }
+
   /** Never beside another look of the same kind: on a database that stalls they would pile up before the lease's renewal. */
   #look(kind: Look): void {
-    if (this.#isStopping || this.#looking.has(kind)) return;
+    if (this.#windingDownSinceMs !== null || this.#looking.has(kind)) return;
     this.#looking.add(kind);
     const looks = { claim: () => this.#claim(), sweep: () => this.#sweep(), suspect: () => this.#claimSuspect() };
     looks[kind]()
@@ -178,26 +216,30 @@ export class OrderWorker {
 
   #take(orderId: string, owner: Owner, { handedOver = null, isSuspect = false }: Partial<Job>): void {
     if (this.#known.get(orderId)?.owner.epoch === owner.epoch) return;
-    const job = { orderId, owner, handedOver, isSuspect, takenAtMs: performance.now(), failures: 0, faults: 0 };
+    const basketId = handedOver?.basketId ?? null;
+    const takenAtMs = performance.now();
+    const job = { orderId, owner, handedOver, basketId, isSuspect, takenAtMs, failures: 0, faults: 0 };
+    // A look that was under way may still find orders.
+    if (!this.#mayBegin(job)) return;
     this.#known.set(orderId, job);
     this.#waiting.push(job);
     this.#startWaiting();
   }
 
   #startWaiting(): void {
-    while (this.#running < mostAtOnce) {
+    while (this.#atWork.size < mostAtOnce) {
       const job = this.#waiting.shift();
       if (!job) return;
-      this.#running++;
+      this.#atWork.set(job, performance.now());
       void this.#workOn(job);
     }
   }
 
   async #workOn(job: Job): Promise<void> {
     const next = await this.#tryOnce(job);
-    this.#running--;
+    this.#atWork.delete(job);
     if (this.#known.get(job.orderId) === job) {
-      if (next && !this.#isStopping) this.#tryAgainLater(next);
+      if (next) this.#tryAgainLater(next);
       else this.#known.delete(job.orderId);
     }
     this.#startWaiting();
@@ -217,6 +259,8 @@ export class OrderWorker {
   }
 
   async #afterFailure(job: Job, error: Error): Promise<Job | null> {
+    // It was given up, and is the next worker's.
+    if (this.#hasStopped) return null;
     const isNews = error instanceof LeaseLost ? this.#isNewsOf(job.owner) : isToBeTold(job.failures + 1);
     if (isNews) this.#options.onError(error);
     if (error instanceof LeaseLost) return null;
@@ -256,7 +300,10 @@ export class OrderWorker {
     this.#known.set(job.orderId, job);
     const backoffMs = Math.min(longestBackoffMs, 50 * 2 ** job.failures) * (0.5 + Math.random() / 2);
     setTimeout(() => {
-      if (this.#isStopping) return;
+      if (!this.#mayBegin(job)) {
+        this.#known.delete(job.orderId);
+        return;
+      }
       this.#waiting.push(job);
       this.#startWaiting();
     }, backoffMs);
@@ -268,24 +315,28 @@ export class OrderWorker {
     const work = (isFresh && job.handedOver) || (await readWork(database, job.orderId, job.owner));
     if (!work) return;
     try {
-      await this.#endWork(job.owner, work);
+      await this.#endWork(job, work);
     } catch (error) {
       await this.#recordAnswer(job.owner, work, error).catch(onError);
       throw error;
     }
   }
 
-  async #endWork(owner: Owner, work: Work): Promise<void> {
+  async #endWork(job: Job, work: Work): Promise<void> {
     const { gateway, notifications } = this.#options;
-    const outcome = await endPayment(gateway, work, () => this.#checkLease(owner));
-    const event = await this.#settlements.submit({ owner, work, outcome });
+    const outcome = await endPayment(gateway, work, () => {
+      this.#checkLease(job.owner);
+      this.#atWork.set(job, performance.now());
+    });
+    this.#atWork.set(job, performance.now());
+    const event = await this.#settlements.submit({ owner: job.owner, work, outcome });
     if (event) announce(notifications, event);
   }
 
   /** An order that was not settled, for whatever reason, stays on record with whether the gateway has answered for it. */
   async #recordAnswer(owner: Owner, work: Work, error: unknown): Promise<void> {
     const isUnanswered = error instanceof GatewayUnanswered;
-    if (error instanceof LeaseLost || isUnanswered === work.isUnanswered) return;
+    if (this.#hasStopped || error instanceof LeaseLost || isUnanswered === work.isUnanswered) return;
     const record = isUnanswered ? recordUnanswered : recordAnswered;
     await record(this.#options.database, work.orderId, owner);
   }
