@@ -68,11 +68,27 @@ function watch({ notifications }: Member, basket: Basket): OutcomeEvent[] {
   return events;
 }
 
-/** A committed event that nobody has been told of. */
-async function commitEvent(url = testDatabase.url): Promise<{ basket: Basket; end: () => Promise<OutcomeEvent> }> {
+/** A basket with an order that `end` ends, without telling anybody. */
+async function orderedBasket(url = testDatabase.url) {
   const basket = await insertBasket(url);
   const orderId = await insertOrder(url, basket);
-  return { basket, end: () => endOrder(url, basket, orderId, 'completed') };
+  const end = (beforeCommit?: () => Promise<unknown>): Promise<OutcomeEvent> =>
+    endOrder(url, basket, orderId, 'completed', beforeCommit);
+  return { basket, end };
+}
+
+/** Events of as many baskets, none of which exist. */
+function made(count: number): OutcomeEvent[] {
+  const about = { offset: 1, kind: 'completed' } as const;
+  return Array.from({ length: count }, () => ({ id: newId(), basketId: newId(), orderId: newId(), ...about }));
+}
+
+/** In the order of their times. */
+function readEvents(): Promise<Array<{ id: string }>> {
+  return onServer(testDatabase.url, async (client) => {
+    const { rows } = await client.query<{ id: string }>('SELECT id FROM events ORDER BY created_at');
+    return rows;
+  });
 }
 
 async function throughProxy(options: TcpProxyOptions = {}): Promise<TcpProxy> {
@@ -93,7 +109,7 @@ async function endListeners(url: string): Promise<void> {
 describe('an event', () => {
   test('that one process announces reaches the watchers of every other, without a look into the table', async () => {
     const [first, second, third] = [await join(), await join(), await join()];
-    const { basket, end } = await commitEvent();
+    const { basket, end } = await orderedBasket();
     const told = [first, second, third].map((member) => watch(member, basket));
     const event = await end();
     announce(first.notifications, event);
@@ -108,13 +124,7 @@ describe('an event', () => {
 
   test('is one of many that are announced at once, and all of them arrive', async () => {
     const [teller, hearer] = [await join(), await join()];
-    const events = Array.from({ length: 5_000 }, (_, index) => ({
-      id: newId(),
-      basketId: newId(),
-      offset: 1,
-      orderId: newId(),
-      kind: index % 2 === 0 ? ('completed' as const) : ('failed' as const),
-    }));
+    const events = made(5_000);
     const told: OutcomeEvent[] = [];
     for (const { basketId } of events) watchBasket(hearer.notifications, basketId, 0, (event) => void told.push(event));
     for (const event of events) announce(teller.notifications, event);
@@ -124,7 +134,7 @@ describe('an event', () => {
 
   test('that overtakes the one before it is held until the table tells of both, in order', async () => {
     const [teller, hearer] = [await join(), await join({ pollMs: 50 })];
-    const { basket, end } = await commitEvent();
+    const { basket, end } = await orderedBasket();
     const told = watch(hearer, basket);
     const first = await end();
     const second = await endOrder(testDatabase.url, basket, first.orderId, 'refunded');
@@ -135,7 +145,7 @@ describe('an event', () => {
 
   test('is found in the table where nobody tells of it', async () => {
     const [teller, hearer] = [await join({ listenUrl: null }), await join({ listenUrl: null, pollMs: 20 })];
-    const { basket, end } = await commitEvent();
+    const { basket, end } = await orderedBasket();
     const told = watch(hearer, basket);
     const event = await end();
     announce(teller.notifications, event);
@@ -146,17 +156,72 @@ describe('an event', () => {
   test('is found among very many streams that have nothing new', async () => {
     const hearer = await join({ listenUrl: null, pollMs: 50 });
     for (let other = 0; other < 5_500; other++) watchBasket(hearer.notifications, newId(), 0, () => undefined);
-    const { basket, end } = await commitEvent();
+    const { basket, end } = await orderedBasket();
     const told = watch(hearer, basket);
     const event = await end();
     await expectSoon(() => told).toEqual([event]);
   });
 });
 
+describe('who announces', () => {
+  test('drops what is more than the line of those to be published holds', async () => {
+    const teller = await join();
+    for (const event of made(12_000)) announce(teller.notifications, event);
+    await eventually(() => teller.notifications.figures().published > 10_000);
+    // One had left already, and 10,000 waited for it.
+    expect(teller.notifications.figures()).toMatchObject({ published: 10_001, dropped: 1_999 });
+    expect(teller.errors).toEqual([]);
+  });
+
+  test('goes on where nothing can be published', async () => {
+    const proxy = await throughProxy();
+    const teller = await join({ url: proxy.url });
+    const { basket, end } = await orderedBasket();
+    const told = watch(teller, basket);
+    const event = await end();
+    await proxy.close();
+    announce(teller.notifications, event);
+    expect(told).toEqual([event]);
+    await eventually(() => teller.notifications.figures().dropped === 1);
+    expect(teller.notifications.figures().published).toBe(0);
+  });
+});
+
+describe('of two events of which the older one is committed last, none is lost', () => {
+  test.each([
+    { way: 'with the fan-out', listens: true, isSilent: false, pollMs: never },
+    { way: 'with all notifications lost on the way', listens: true, isSilent: true, pollMs: 20 },
+    { way: 'by the table alone', listens: false, isSilent: false, pollMs: 20 },
+  ])('$way', async ({ listens, isSilent, pollMs }) => {
+    const proxy = await throughProxy();
+    const [teller, hearer] = [await join(), await join({ listenUrl: listens ? proxy.url : null, pollMs })];
+    const [older, newer] = [await orderedBasket(), await orderedBasket()];
+    const [toldOfOlder, toldOfNewer] = [watch(hearer, older.basket), watch(hearer, newer.basket)];
+    if (isSilent) proxy.fallSilent();
+    const written = Promise.withResolvers<void>();
+    const released = Promise.withResolvers<void>();
+    const olderEvent = older.end(() => {
+      written.resolve();
+      return released.promise;
+    });
+    await written.promise;
+    const newerEvent = await newer.end();
+    announce(teller.notifications, newerEvent);
+    await expectSoon(() => toldOfNewer).toEqual([newerEvent]);
+    released.resolve();
+    announce(teller.notifications, await olderEvent);
+    await expectSoon(() => toldOfOlder).toEqual([await olderEvent]);
+    const [first, last] = await readEvents();
+    expect([first?.id, last?.id]).toEqual([(await olderEvent).id, newerEvent.id]);
+    const { received, found } = hearer.notifications.figures();
+    expect({ received, found }).toEqual(pollMs === never ? { received: 2, found: 0 } : { received: 0, found: 2 });
+  });
+});
+
 describe('who listens', () => {
   test('finds at once what it missed while its connection was lost, and hears again', async () => {
     const [teller, hearer] = [await join(), await join()];
-    const [missed, later] = [await commitEvent(), await commitEvent()];
+    const [missed, later] = [await orderedBasket(), await orderedBasket()];
     const [toldOfMissed, toldOfLater] = [watch(hearer, missed.basket), watch(hearer, later.basket)];
     await endListeners(testDatabase.url);
     // Nobody announces it: only a look into the table can tell.
@@ -173,7 +238,7 @@ describe('who listens', () => {
   test('learns by itself that its network swallows everything, and comes back by another connection', async () => {
     const proxy = await throughProxy();
     const hearer = await join({ listenUrl: proxy.url, heartbeatMs: 200 });
-    const { basket, end } = await commitEvent();
+    const { basket, end } = await orderedBasket();
     const told = watch(hearer, basket);
     proxy.fallSilent();
     const event = await end();
@@ -192,7 +257,7 @@ describe('who listens', () => {
     ends.push(() => server.close());
     await migrate(server.url);
     const [teller, hearer] = [await join({ url: server.url }), await join({ url: server.url })];
-    const [before, after] = [await commitEvent(server.url), await commitEvent(server.url)];
+    const [before, after] = [await orderedBasket(server.url), await orderedBasket(server.url)];
     const told = [watch(hearer, before.basket), watch(hearer, after.basket)];
     await server.kill();
     await eventually(() => !hearer.notifications.figures().isListening);

@@ -36,8 +36,17 @@ export function insertOrder(url: string, basket: Basket): Promise<string> {
   });
 }
 
-/** Ends an order as a settlement does, event and all in one commit. Returns the event, which nobody was told of. */
-export function endOrder(url: string, basket: Basket, orderId: string, kind: Ending): Promise<OutcomeEvent> {
+/**
+ * Ends an order as a settlement does, event and all in one commit, for which `beforeCommit` is waited. Returns the event,
+ * which nobody was told of.
+ */
+export function endOrder(
+  url: string,
+  basket: Basket,
+  orderId: string,
+  kind: Ending,
+  beforeCommit: () => Promise<unknown> = async () => undefined,
+): Promise<OutcomeEvent> {
   return inTransaction(url, async (run) => {
     const [stream] = await run(
       `UPDATE baskets SET live_order_id = NULL, last_event_offset = last_event_offset + 1
@@ -57,6 +66,7 @@ export function endOrder(url: string, basket: Basket, orderId: string, kind: End
       event.orderId,
       event.kind,
     ]);
+    await beforeCommit();
     return event;
   });
 }

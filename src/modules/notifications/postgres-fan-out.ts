@@ -58,7 +58,10 @@ export function openPostgresFanOut(options: PostgresFanOutOptions): FanOut {
   };
 }
 
-/** Events that come while a statement is under way leave together with the next; too many of them are turned away. */
+/**
+ * Events that come while a statement is under way leave together with the next. Those that find the line full, or are in a
+ * statement that fails, are dropped.
+ */
 function publishingLine(
   self: string,
   database: Reader,
@@ -67,7 +70,6 @@ function publishingLine(
   return new Coalescer({
     name: 'published events',
     run: async (events) => {
-      // What one settlement has ended is announced in one turn of the event loop, and goes out together.
       await notify(database, channel, packEvents(self, events, mostPayloadBytes)).catch((error: Error) => {
         onError(error);
         throw error;
