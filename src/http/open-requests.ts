@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 
 /**
@@ -8,14 +9,28 @@ export type OpenRequests = ReadonlyMap<FastifyReply, number>;
 
 const decorator = 'openRequests';
 
-/** Follows the requests of `app`. Call before any other hook is added: whoever leaves must not be missed. */
+/** Who sends so many requests without having read an answer means no good: all those answers would be kept for it. */
+const mostPerConnection = 100;
+
+/**
+ * Follows the requests of `app`, and cuts connections that have too many of them open. Call before any other hook is added:
+ * whoever leaves must not be missed.
+ */
 export function followRequests(app: FastifyInstance): OpenRequests {
   const open = new Map<FastifyReply, number>();
+  const ofConnection = new WeakMap<Socket, number>();
   app.decorate(decorator, open);
-  app.addHook('onRequest', (_request, reply, done) => {
+  app.addHook('onRequest', (request, reply, done) => {
+    const { socket } = request.raw;
+    const openBefore = ofConnection.get(socket) ?? 0;
+    if (openBefore >= mostPerConnection) return void socket.destroy();
+    ofConnection.set(socket, openBefore + 1);
     open.set(reply, performance.now());
     // Told of every end, also of a client that goes away; Fastify's `onRequestAbort` is not, once the body is read.
-    reply.raw.on('close', () => open.delete(reply));
+    reply.raw.on('close', () => {
+      ofConnection.set(socket, (ofConnection.get(socket) ?? 1) - 1);
+      open.delete(reply);
+    });
     done();
   });
   return open;

@@ -21,7 +21,7 @@ export type CableClient = Readonly<{
 type ConnectOptions = ClientOptions & { protocols?: string[]; path?: string };
 
 /** The identifier that the Rails client makes for a basket. */
-export function identifierOf(basket: Basket): string {
+export function identifierOf(basket: Pick<Basket, 'token'>): string {
   return JSON.stringify({ channel: 'CheckoutNotificationsChannel', shopping_basket_id: basket.token });
 }
 
