@@ -240,6 +240,22 @@ describe('a process that is told to stop under load', () => {
   );
 
   it(
+    'serves on for as long as a balancer needs, and tells it on new connections to send no more',
+    () =>
+      onStage(async ({ start }) => {
+        const shop = await start({ DRAIN_DELAY_S: '5' });
+        const statusOf = async (path: string) =>
+          (await fetch(shop.address + path, { headers: { connection: 'close' } })).status;
+        expect(await statusOf('/ready')).toBe(200);
+        const exit = shop.end('SIGTERM');
+        await eventually(async () => (await statusOf('/ready')) === 503);
+        expect(await Promise.all([statusOf('/up'), statusOf('/api/v2/products')])).toEqual([200, 200]);
+        expect(await exit).toBe(0);
+      }),
+    testTimeoutMs,
+  );
+
+  it(
     'does not wait for clients that never finish what they began to send',
     () =>
       onStage(async (stage) => {

@@ -1,4 +1,5 @@
 import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { buildApp } from '../app.ts';
 import { drainOf } from '../http/drain.ts';
 import { originCheck } from '../http/origins.ts';
@@ -11,7 +12,7 @@ import { localAddress } from './address.ts';
 export type WebServer = Readonly<{
   /** The base of every address that it answers. */
   address: string;
-  /** Answers probes with "do not send more", tells sockets to come back elsewhere, and ends what is in flight. */
+  /** Answers probes with "do not send more", after `DRAIN_DELAY_S` takes no more connections, tells sockets to come back elsewhere, and ends what is in flight. */
   close: () => Promise<void>;
 }>;
 
@@ -42,6 +43,7 @@ export async function serve(resources: Resources, worker: OrderDesk | null): Pro
     address: localAddress(config.HOST, (app.server.address() as AddressInfo).port),
     close: async () => {
       isDraining = true;
+      await sleep(config.DRAIN_DELAY_S * 1_000);
       await Promise.all([cable.close(), drain.close(closeDeadlineMs)]);
     },
   };

@@ -18,6 +18,7 @@ describe('a configuration', () => {
     expect(readConfig({})).toEqual({
       PORT: 3000,
       HOST: '127.0.0.1',
+      DRAIN_DELAY_S: 0,
       DATA_DIR: '.data',
       ROLE: 'all',
       RESERVATION_STRATEGY: 'batched',
@@ -39,6 +40,7 @@ describe('a configuration', () => {
     const set = {
       PORT: '0',
       HOST: '0.0.0.0',
+      DRAIN_DELAY_S: '15',
       METRICS_PORT: '9464',
       DATABASE_URL: 'postgres://shop@db.internal:5432/shop',
       DATABASE_DIRECT_URL: 'postgresql://shop@db.internal/shop',
@@ -62,6 +64,7 @@ describe('a configuration', () => {
     expect(readConfig({ ...set, PATH: '/bin' })).toEqual({
       ...set,
       PORT: 0,
+      DRAIN_DELAY_S: 15,
       METRICS_PORT: 9464,
       SIMULATED_GATEWAY_LATENCY_MS: 250,
       SIMULATED_GATEWAY_SEED: 7,

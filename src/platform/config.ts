@@ -20,6 +20,13 @@ export const configSchema = Type.Object({
     default: '127.0.0.1',
     description: 'Address to listen on. `0.0.0.0` for all, as in a container.',
   }),
+  DRAIN_DELAY_S: Type.Integer({
+    minimum: 0,
+    maximum: 300,
+    default: 0,
+    description:
+      'Seconds for which a process that is told to stop still serves while `/ready` answers 503, so that a balancer sends no more before the listener closes. See [containers](containers.md).',
+  }),
   METRICS_PORT: Type.Optional(
     Type.Integer({
       minimum: 0,
