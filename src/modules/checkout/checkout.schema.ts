@@ -30,7 +30,8 @@ export const CheckoutBody = Type.Object({
   expected_total: Type.Optional(
     Type.Integer({
       minimum: 0,
-      description: 'What the basket should cost, in minor units; 409 when it costs anything else.',
+      description:
+        'What the whole basket should cost, in minor units; 409 when it costs anything else. With `all_or_nothing` exactly that is charged, with `partial` less where a line is short of stock.',
     }),
   ),
 });
