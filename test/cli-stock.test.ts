@@ -47,7 +47,7 @@ describe('stock', () => {
 
   test('helps with its commands', async () => {
     expect((await stock('--help')).stdout).toMatch(/^ {2}set .*^ {2}add .*^ {2}show /ms);
-    expect((await stock('add', '--help')).stdout).toContain('Usage: scalecommerce stock add [options] <SKU> <N>');
+    expect((await stock('add', '--help')).stdout).toContain('Usage: scalecommerce stock add [options] <PRODUCT> <N>');
   });
 
   test('set makes so many units sellable and books the difference as an adjustment of who asked for it', async () => {
@@ -59,6 +59,16 @@ describe('stock', () => {
       { delta: 18, kind: 'adjusted', who: userInfo().username, why: 'scalecommerce stock set' },
       { delta: -23, kind: 'adjusted', who: 'ann', why: 'count of May' },
     ]);
+  });
+
+  test('takes the id of a product for its name, which the API shows, but a SKU first', async () => {
+    const product = await addNamed('BY-ID', { stock: 12 });
+    expect(await stock('set', product, 30)).toEqual(table('SKU    before  held  after', 'BY-ID      12     0     30'));
+    expect(await stock('add', product.toUpperCase(), 1)).toMatchObject({ status: 0 });
+    expect((await stock('show', product)).stdout).toMatch(/^BY-ID +31 /m);
+    const other = await addNamed(product, { stock: 5 });
+    expect(await stock('set', product, 6)).toMatchObject({ status: 0 });
+    expect([await stockOf(shop, product), await stockOf(shop, other)]).toEqual([31, 6]);
   });
 
   test('set to what is there books nothing', async () => {
@@ -91,7 +101,7 @@ describe('stock', () => {
   test('is not changed beyond what there can be, and that is said in one line', async () => {
     const product = await addNamed('FEW', { stock: 3 });
     const refusals = [
-      [await stock('set', 'NONE', 5), 'No product has the SKU "NONE".'],
+      [await stock('set', 'NONE', 5), 'No product has the SKU or the id "NONE".'],
       [await stock('add', 'FEW', -4), 'FEW has 3 units for sale: 4 cannot be taken out.'],
       [await stock('add', 'FEW', 1_000_000_000), 'FEW would have 1000000003 units, more than 1000000000.'],
     ] as const;
@@ -102,7 +112,7 @@ describe('stock', () => {
   });
 
   test('show fails in one line without such a product', async () => {
-    const stderr = 'scalecommerce: No product has the SKU "NONE".\n';
+    const stderr = 'scalecommerce: No product has the SKU or the id "NONE".\n';
     expect(await stock('show', 'NONE')).toEqual({ status: 1, stdout: '', stderr });
   });
 

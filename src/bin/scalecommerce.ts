@@ -80,22 +80,27 @@ function commandLine(execute: Execute): Command {
 
 function addStockCommands(stock: Command, version: string, execute: Execute): void {
   const add = (usage: string, description: string): Command =>
-    versioned(stock.command(usage).description(description), version).argument('<SKU>', 'the product');
+    versioned(stock.command(usage).description(description), version).argument(
+      '<PRODUCT>',
+      'the SKU of the product, or its id',
+    );
   const addChange = (kind: 'set' | 'add', description: string, least: number): Command =>
     add(kind, description)
       .argument('<N>', 'units', wholeNumber(least, mostUnits))
       .option('--by <NAME>', 'who wants it (default: the user of the operating system)', shortText)
       .option('--why <TEXT>', 'what it is for, for the book of stock movements', shortText)
-      .action((sku: string, units: number, flags: { by?: string; why?: string }) =>
+      .action((product: string, units: number, flags: { by?: string; why?: string }) =>
         execute(() =>
-          run(async (config) => (await import('./stock.ts')).changeStockCommand(config, sku, { kind, units }, flags)),
+          run(async (config) =>
+            (await import('./stock.ts')).changeStockCommand(config, product, { kind, units }, flags),
+          ),
         ),
       );
 
   addChange('set', 'so many units can be sold from now on', 0);
   addChange('add', 'so many more units can be sold; with a minus sign, fewer', -mostUnits);
-  add('show', 'what is there, and where it went').action((sku: string) =>
-    execute(() => run(async (config) => (await import('./stock.ts')).showStockCommand(config, sku))),
+  add('show', 'what is there, and where it went').action((product: string) =>
+    execute(() => run(async (config) => (await import('./stock.ts')).showStockCommand(config, product))),
   );
 }
 

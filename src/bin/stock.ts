@@ -21,24 +21,24 @@ const defaultWhy: Readonly<Record<StockWish['kind'], string>> = {
   add: 'scalecommerce stock add',
 };
 
-/** `scalecommerce stock set|add SKU N`: changes what can be sold of a product, also while it sells. */
+/** `scalecommerce stock set|add PRODUCT N`: changes what can be sold of a product, also while it sells. */
 export async function changeStockCommand(
   config: Config,
-  sku: string,
+  name: string,
   wish: StockWish,
   { by = operatorName(), why = defaultWhy[wish.kind] }: StockFlags,
 ): Promise<number> {
-  const answer = await inShop(config, (db) => changeOrExplain(db, sku, wish, { who: by, why }));
+  const answer = await inShop(config, (db) => changeOrExplain(db, name, wish, { who: by, why }));
   if (!answer.ok) throw new Error(`${reasonIn(answer.refusal)} Nothing was changed.`);
-  console.log(changeTable(sku, answer.value));
+  console.log(changeTable(answer.value));
   return 0;
 }
 
-/** `scalecommerce stock show SKU`: what is there of a product, and where it went. */
-export async function showStockCommand(config: Config, sku: string): Promise<number> {
-  const answer = await inShop(config, (db) => getStock(db, sku));
+/** `scalecommerce stock show PRODUCT`: what is there of a product, and where it went. */
+export async function showStockCommand(config: Config, name: string): Promise<number> {
+  const answer = await inShop(config, (db) => getStock(db, name));
   if (!answer.ok) throw new Error(reasonIn(answer.refusal));
-  console.log(figuresTable(sku, answer.value));
+  console.log(figuresTable(answer.value));
   return 0;
 }
 
@@ -48,21 +48,21 @@ function inShop<T>(config: Config, work: (db: Database) => Promise<T>): Promise<
 
 async function changeOrExplain(
   db: Database,
-  sku: string,
+  name: string,
   wish: StockWish,
   authorship: Authorship,
 ): Promise<Result<StockChange>> {
   try {
-    return await changeStock(db, sku, wish, authorship);
+    return await changeStock(db, name, wish, authorship);
   } catch (error) {
     if (isLockTimeout(error))
       throw new Error(
-        `Somebody else keeps the stock of ${sku} locked, longer than a sale does. Nothing was changed; try again soon.`,
+        `Somebody else keeps the stock of ${name} locked, longer than a sale does. Nothing was changed; try again soon.`,
         { cause: error },
       );
     if (error instanceof CommitUnknown)
       throw new Error(
-        `The database went away before it said whether the stock was changed: see \`scalecommerce stock show ${sku}\`.`,
+        `The database went away before it said whether the stock was changed: see \`scalecommerce stock show ${name}\`.`,
         { cause: error },
       );
     throw error;
@@ -73,11 +73,11 @@ function reasonIn(refusal: Refusal): string {
   return `${refusal.messages.join('; ')}.`;
 }
 
-function changeTable(sku: string, { before, held, after, isArchived }: StockChange): string {
+function changeTable({ sku, before, held, after, isArchived }: StockChange): string {
   return tableOf(sku, { before, held, after }, isArchived);
 }
 
-function figuresTable(sku: string, { isArchived, ...units }: StockFigures): string {
+function figuresTable({ sku, isArchived, ...units }: StockFigures): string {
   const { sellable, held, sold, received, adjusted, returned } = units;
   return tableOf(sku, { sellable, held, sold, received, adjusted, returned }, isArchived);
 }

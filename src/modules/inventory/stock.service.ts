@@ -10,13 +10,14 @@ export type StockWish = Readonly<{ kind: 'set' | 'add'; units: number }>;
 export type Authorship = Readonly<{ who: string; why: string }>;
 
 /**
- * The units for sale `before` and `after`, as they were under the lock. `held` are those of open orders, which are not for
+ * Of the product with that SKU: the units for sale `before` and `after`, as they were under the lock. `held` are those of open orders, which are not for
  * sale: as of a moment before, for counting them takes longer than a sale can wait.
  */
-export type StockChange = Readonly<{ before: number; held: number; after: number; isArchived: boolean }>;
+export type StockChange = Readonly<{ sku: string; before: number; held: number; after: number; isArchived: boolean }>;
 
 /** Units of a product, all of one moment. */
 export type StockFigures = Readonly<{
+  sku: string;
   sellable: number;
   held: number;
   sold: number;
@@ -30,29 +31,30 @@ export type StockFigures = Readonly<{
 const mostStock = 1_000_000_000;
 
 /**
- * Changes what can be sold of the product that has `sku`, archived or not, and books the difference in the same commit.
+ * Changes what can be sold of the product whose SKU or id is `name`, archived or not, and books the difference in the same commit.
  * Refused, with nothing changed, when there is no such product or the stock would leave 0 to {@link mostStock}.
  */
 export function changeStock(
   db: Database,
-  sku: string,
+  name: string,
   wish: StockWish,
   authorship: Authorship,
 ): Promise<Result<StockChange>> {
-  return db.transaction((tx) => changeIn(tx, sku, wish, authorship));
+  return db.transaction((tx) => changeIn(tx, name, wish, authorship));
 }
 
-async function changeIn(tx: Tx, sku: string, wish: StockWish, authorship: Authorship): Promise<Result<StockChange>> {
-  const product = await findStocked(tx, sku);
-  if (!product) return noSuchProduct(sku);
+async function changeIn(tx: Tx, name: string, wish: StockWish, authorship: Authorship): Promise<Result<StockChange>> {
+  const product = await findStocked(tx, name);
+  if (!product) return noSuchProduct(name);
+  const { sku, held } = product;
   const before = (await lockStockRows(tx, [product.id])).get(product.id);
   if (before === undefined) throw new Error(`Product ${product.id} has no stock row`);
   const delta = wish.kind === 'set' ? wish.units - before : wish.units;
   const after = before + delta;
-  if (after < 0) return tooFew(sku, before, product.held, -delta);
+  if (after < 0) return tooFew(sku, before, held, -delta);
   if (after > mostStock) return refused('unprocessable', `${sku} would have ${after} units, more than ${mostStock}`);
   if (delta !== 0) book(tx, product.id, delta, wish, authorship);
-  return accepted({ before, held: product.held, after, isArchived: product.is_archived });
+  return accepted({ sku, before, held, after, isArchived: product.is_archived });
 }
 
 function book(tx: Tx, productId: string, delta: number, wish: StockWish, { who, why }: Authorship): void {
@@ -61,18 +63,18 @@ function book(tx: Tx, productId: string, delta: number, wish: StockWish, { who, 
   deferMovements(tx, [{ productId, delta, kind, who, why }]);
 }
 
-/** What is there of the product that has `sku`, and where it went. */
-export async function getStock(reader: Reader, sku: string): Promise<Result<StockFigures>> {
-  const row = await findFigures(reader, sku);
-  if (!row) return noSuchProduct(sku);
+/** What is there of the product whose SKU or id is `name`, and where it went. */
+export async function getStock(reader: Reader, name: string): Promise<Result<StockFigures>> {
+  const row = await findFigures(reader, name);
+  if (!row) return noSuchProduct(name);
   const { is_archived: isArchived, ...units } = row;
   // What came and is neither there nor held was sold: `audit` compares it with the lines of the orders.
   const sold = units.received + units.adjusted + units.returned - units.sellable - units.held;
   return accepted({ ...units, sold, isArchived });
 }
 
-function noSuchProduct(sku: string): Result<never> {
-  return refused('not_found', `No product has the SKU ${JSON.stringify(sku)}`);
+function noSuchProduct(name: string): Result<never> {
+  return refused('not_found', `No product has the SKU or the id ${JSON.stringify(name)}`);
 }
 
 function tooFew(sku: string, sellable: number, held: number, wanted: number): Result<never> {
