@@ -112,3 +112,33 @@ function inTransaction<T>(url: string, work: (run: Sql) => Promise<T>): Promise<
     return result;
   });
 }
+
+/** As many orders of the basket as `count`, all cancelled, each with its event. */
+export function cancelManyOrders(url: string, basket: Basket, count: number): Promise<void> {
+  return inTransaction(url, async (run) => {
+    await run(
+      'CREATE TEMPORARY TABLE many ON COMMIT DROP AS SELECT number, gen_random_uuid() AS id FROM generate_series(1, $1::int) AS number',
+      [count],
+    );
+    await run(
+      `INSERT INTO orders (id, number, basket_id, currency, items_total, total)
+       SELECT id, id::text, $1, 'USD', 1, 1 FROM many`,
+      [basket.id],
+    );
+    await run('INSERT INTO order_contacts (order_id) SELECT id FROM many');
+    await run('INSERT INTO order_states (order_id, hold_until) SELECT id, now() FROM many');
+    await run(
+      `UPDATE order_states SET state = 'cancelled', error_code = 'cancelled', error_message = 'Order was cancelled', ended_at = now()
+        WHERE order_id IN (SELECT id FROM many)`,
+    );
+    await run(
+      `INSERT INTO events (basket_id, stream_offset, id, order_id, kind)
+       SELECT $1, number, gen_random_uuid(), id, 'cancelled' FROM many`,
+      [basket.id],
+    );
+    await run(
+      `UPDATE baskets SET last_event_offset = $2::int, latest_order_id = (SELECT id FROM many WHERE number = $2::int) WHERE id = $1`,
+      [basket.id, count],
+    );
+  });
+}
