@@ -133,6 +133,30 @@ describe('known SKUs', () => {
     await expectNothingLeftOver(database.url);
   });
 
+  test('are limited in an order where a line says so, and from then on until another does', async () => {
+    const limited = (sku: string, limit: number | null): string =>
+      json({ sku }).replace('}', `,"max_per_order":${limit}}`);
+    const limits = (): Promise<object[]> => rowsOf('SELECT sku, max_per_order AS most FROM products ORDER BY sku');
+    expect(await importText([limited('A', 2), limited('B', null), json({ sku: 'C' })].join('\n'))).toMatchObject({
+      created: 3,
+    });
+    expect(await limits()).toEqual([
+      { sku: 'A', most: 2 },
+      { sku: 'B', most: null },
+      { sku: 'C', most: null },
+    ]);
+    const second = [json({ sku: 'A', price: 7 }), limited('B', 5), limited('C', null)].join('\n');
+    expect(await importText(second)).toMatchObject({ changed: 2, unchanged: 1 });
+    expect(await limits()).toEqual([
+      { sku: 'A', most: 2 },
+      { sku: 'B', most: 5 },
+      { sku: 'C', most: null },
+    ]);
+    expect(await importText([limited('A', null), limited('B', 6)].join('\n'))).toMatchObject({ changed: 2 });
+    expect(await limits()).toMatchObject([{ most: null }, { most: 6 }, { most: null }]);
+    await expectNothingLeftOver(database.url);
+  });
+
   test('show their change by the time of it', async () => {
     await importLines([{ sku: 'A' }]);
     const select = 'SELECT updated_at FROM products';

@@ -56,7 +56,10 @@ function commandLine(execute: Execute): Command {
       );
     });
   add('import', 'create and change products from a file')
-    .argument('<FILE>', 'NDJSON or CSV of sku, name, description, price_cents, currency, stock')
+    .argument(
+      '<FILE>',
+      'NDJSON or CSV of sku, name, description, price_cents, currency, stock and perhaps max_per_order',
+    )
     .option('--stock', 'also set the stock of products that exist to the figure in the file')
     .action((file: string, { stock = false }: { stock?: boolean }) =>
       execute(() =>

@@ -61,6 +61,16 @@ describe('CSV', () => {
     });
   });
 
+  test('takes a column more that says how many an order may have', async () => {
+    const records = await read(
+      'f.csv',
+      `sku,max_per_order,name,description,price_cents,currency,stock\nA,,N,D,1,USD,1\n`,
+    );
+    expect(records[0]?.texts).toMatchObject({ ok: true, value: { sku: 'A', max_per_order: '', stock: '1' } });
+    const twice = `${header},max_per_order,max_per_order\n`;
+    await expect(read('f.csv', twice)).rejects.toThrow('column "max_per_order" is there twice');
+  });
+
   test('takes quoted fields with commas, quotes and newlines, and names the line where the record starts', async () => {
     const content = `${header}\n${csv('A')}\n"B","a ""b"", c","x\n\ny",1,USD,1\n${csv('C')}\n`;
     const records = await read('f.csv', content);

@@ -65,6 +65,22 @@ describe('a product of an import file', () => {
     expect(faultsOf(changes)).toEqual([fault]);
   });
 
+  test.each([
+    [undefined, undefined],
+    ['', null],
+    ['1', 1],
+    ['1000000000', 1_000_000_000],
+  ])('with %j for the most that an order may have of it is limited to %j', (text, limit) => {
+    const product = readProduct({ ...texts, ...(text === undefined ? {} : { max_per_order: text }) }, 1, 'USD');
+    expect(product.ok && product.value.maxPerOrder).toBe(limit);
+  });
+
+  test.each(['0', '-1', '1.5', ' ', '1000000001'])('must not be limited to %j in an order', (text) => {
+    expect(faultsOf({ max_per_order: text })).toEqual([
+      `max_per_order must be a whole number from 1 to 1000000000, not ${JSON.stringify(text)}`,
+    ]);
+  });
+
   test('is told all its faults at once', () => {
     expect(faultsOf({ sku: '', price_cents: 'x', currency: 'EUR' })).toHaveLength(3);
   });
@@ -88,6 +104,15 @@ describe('a line of NDJSON', () => {
     expect(readJsonTexts(line)).toEqual({ ok: true, value });
   });
 
+  test.each([
+    ['null', ''],
+    ['3', '3'],
+    ['3.0', '3.0'],
+  ])('may say with %s how many an order may have', (json, text) => {
+    const read = readJsonTexts(line.replace('}', `,"max_per_order":${json}}`));
+    expect(read.ok && read.value.max_per_order).toBe(text);
+  });
+
   test.each(['1e3', '10.0', '-0', '10.5', '1e999', '12345678901234567890'])('keeps the number %s as written', (n) => {
     const read = readJsonTexts(line.replace(':5,', `:${n},`));
     expect(read.ok && read.value.price_cents).toBe(n);
@@ -105,6 +130,7 @@ describe('a line of NDJSON', () => {
     [line.replace('{', '{"__proto__":{"sku":"A"},'), 'unknown field "__proto__"'],
     [line.replace(':5,', ':"5",'), 'price_cents must be a JSON number'],
     [line.replace(':0}', ':null}'), 'stock must be a JSON number'],
+    [line.replace('}', ',"max_per_order":""}'), 'max_per_order must be a JSON number or null'],
     [line.replace('"B"', '5'), 'name must be a JSON string'],
     [line.replace('"B"', '{"a":1}'), 'name must be a JSON string'],
   ])('is refused when it is %.70s', (json, fault) => {
@@ -114,7 +140,7 @@ describe('a line of NDJSON', () => {
 
 describe('a product that is there already', () => {
   const wanted = { line: 1, sku: 'A', name: 'B', description: 'C', priceCents: 5, stock: 7 };
-  const current = { id: '1', sku: 'A', name: 'B', description: 'C', priceCents: 5, sellable: 4 };
+  const current = { id: '1', sku: 'A', name: 'B', description: 'C', priceCents: 5, maxPerOrder: 3, sellable: 4 };
 
   test.each([
     [{}, false, null],
@@ -126,5 +152,14 @@ describe('a product that is there already', () => {
     [{ priceCents: 6 }, true, { details: true, stockDelta: 3 }],
   ])('with %j, stock %s, changes by %j', (changes, withStock, change) => {
     expect(changeOf(wanted, { ...current, ...changes }, withStock)).toEqual(change);
+  });
+
+  test.each([
+    [undefined, null],
+    [3, null],
+    [4, { details: true, stockDelta: 0 }],
+    [null, { details: true, stockDelta: 0 }],
+  ])('changes with a limit of %j in an order by %j', (maxPerOrder, change) => {
+    expect(changeOf({ ...wanted, maxPerOrder }, current, false)).toEqual(change);
   });
 });

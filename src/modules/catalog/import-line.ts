@@ -1,10 +1,12 @@
-/** The fields of a product in an import file: every one is required in every line, and there are no others. */
+/** The fields of a product in an import file: every one is required in every line, and only one other may be there. */
 export const importFields = ['sku', 'name', 'description', 'price_cents', 'currency', 'stock'] as const;
 
-export type ImportField = (typeof importFields)[number];
+const optionalField = 'max_per_order';
+
+export type ImportField = (typeof importFields)[number] | typeof optionalField;
 
 /** The fields of a line, each as the text that stands in the file. */
-export type ImportTexts = Readonly<Record<ImportField, string>>;
+export type ImportTexts = Readonly<Record<(typeof importFields)[number], string> & { max_per_order?: string }>;
 
 /** A product as a line of a file wants it. `stock` is in units. */
 export type ImportProduct = Readonly<{
@@ -15,6 +17,8 @@ export type ImportProduct = Readonly<{
   description: string;
   priceCents: number;
   stock: number;
+  /** In units; null: no limit; undefined: as it is, and none for a new product. */
+  maxPerOrder?: number | null | undefined;
 }>;
 
 /** A product as it is in the catalogue now. */
@@ -24,6 +28,7 @@ export type CurrentProduct = Readonly<{
   name: string;
   description: string;
   priceCents: number;
+  maxPerOrder: number | null;
   sellable: number;
 }>;
 
@@ -52,11 +57,18 @@ export function readProduct(texts: ImportTexts, line: number, currency: string):
     ...faultsOfNumber('price_cents', texts.price_cents, 1),
     ...(texts.currency === currency ? [] : [`currency ${shown(texts.currency)} is not the shop's, ${currency}`]),
     ...faultsOfNumber('stock', texts.stock, 0),
+    ...(texts.max_per_order ? faultsOfNumber(optionalField, texts.max_per_order, 1) : []),
   ];
   if (faults.length > 0) return { ok: false, faults };
   const { sku, name, description } = texts;
-  const value = { line, sku, name, description, priceCents: Number(texts.price_cents), stock: Number(texts.stock) };
-  return { ok: true, value };
+  const [priceCents, stock] = [Number(texts.price_cents), Number(texts.stock)];
+  const maxPerOrder = limitIn(texts.max_per_order);
+  return { ok: true, value: { line, sku, name, description, priceCents, stock, maxPerOrder } };
+}
+
+function limitIn(text: string | undefined): number | null | undefined {
+  if (text === undefined) return undefined;
+  return text === '' ? null : Number(text);
 }
 
 /** What has to change so that `current` is as `wanted`; its stock only `withStock`. Null when nothing has to. */
@@ -64,7 +76,8 @@ export function changeOf(wanted: ImportProduct, current: CurrentProduct, withSto
   const details =
     wanted.name !== current.name ||
     wanted.description !== current.description ||
-    wanted.priceCents !== current.priceCents;
+    wanted.priceCents !== current.priceCents ||
+    (wanted.maxPerOrder !== undefined && wanted.maxPerOrder !== current.maxPerOrder);
   const stockDelta = withStock ? wanted.stock - current.sellable : 0;
   return details || stockDelta !== 0 ? { details, stockDelta } : null;
 }
@@ -75,15 +88,16 @@ export function readJsonTexts(json: string): Checked<ImportTexts> {
   if (!isObject(parsed)) return { ok: false, faults: ['not a JSON object'] };
   const faults = [...faultsOfFieldNames(Object.keys(parsed), 'field'), ...faultsOfTypes(parsed)];
   if (faults.length > 0) return { ok: false, faults };
-  const texts = Object.entries(parsed).map(([field, value]) => [field, String(value)]);
+  const texts = Object.entries(parsed).map(([field, value]) => [field, value === null ? '' : String(value)]);
   return { ok: true, value: Object.fromEntries(texts) as ImportTexts };
 }
 
 /** What is wrong with the names of an object's fields or of a header's columns, `kind` being the word for them. */
 export function faultsOfFieldNames(names: readonly string[], kind: 'field' | 'column'): string[] {
-  const known: readonly string[] = importFields;
+  const required: readonly string[] = importFields;
+  const known = [...required, optionalField];
   return [
-    ...known.filter((name) => !names.includes(name)).map((name) => `${kind} ${name} is missing`),
+    ...required.filter((name) => !names.includes(name)).map((name) => `${kind} ${name} is missing`),
     ...names.filter((name) => !known.includes(name)).map((name) => `unknown ${kind} ${shown(name)}`),
     ...names.filter((name, at) => names.indexOf(name) !== at).map((name) => `${kind} ${shown(name)} is there twice`),
   ];
@@ -119,12 +133,14 @@ function isObject(value: unknown): value is Record<string, unknown> {
 }
 
 function faultsOfTypes(object: Record<string, unknown>): string[] {
-  return importFields
+  return [...importFields, optionalField]
     .filter((field) => Object.hasOwn(object, field))
     .flatMap((field) => {
       const value = object[field];
       if (field === 'price_cents' || field === 'stock')
         return value instanceof NumberText ? [] : [`${field} must be a JSON number`];
+      if (field === optionalField)
+        return value === null || value instanceof NumberText ? [] : [`${field} must be a JSON number or null`];
       return typeof value === 'string' ? [] : [`${field} must be a JSON string`];
     });
 }

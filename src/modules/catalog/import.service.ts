@@ -191,6 +191,7 @@ async function insertMissing(tx: Tx, missing: readonly ImportProduct[], fileName
   const rows = missing.map((product, at) => ({
     ...product,
     id: ids[at] ?? newId(),
+    maxPerOrder: product.maxPerOrder ?? null,
     why: reasonFor(product, fileName),
   }));
   return insertProducts(tx, rows);
@@ -199,7 +200,11 @@ async function insertMissing(tx: Tx, missing: readonly ImportProduct[], fileName
 function deferDifferences(tx: Tx, differences: readonly Difference[], fileName: string): void {
   const details = differences.filter(({ change }) => change.details);
   if (details.length > 0) {
-    const rows = details.map(({ wanted, current }) => ({ ...wanted, id: current.id }));
+    const rows = details.map(({ wanted, current: { id, maxPerOrder } }) => ({
+      ...wanted,
+      id,
+      maxPerOrder: wanted.maxPerOrder === undefined ? maxPerOrder : wanted.maxPerOrder,
+    }));
     deferDetails(tx, rows);
   }
   const moved = differences.filter(({ change }) => change.stockDelta !== 0);

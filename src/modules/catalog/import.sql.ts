@@ -7,6 +7,7 @@ export type StockedProduct = {
   name: string;
   description: string;
   priceCents: number;
+  maxPerOrder: number | null;
   sellable: number;
 };
 
@@ -16,11 +17,18 @@ export type NewProduct = Readonly<{
   name: string;
   description: string;
   priceCents: number;
+  maxPerOrder: number | null;
   stock: number;
   why: string;
 }>;
 
-export type ProductDetails = Readonly<{ id: string; name: string; description: string; priceCents: number }>;
+export type ProductDetails = Readonly<{
+  id: string;
+  name: string;
+  description: string;
+  priceCents: number;
+  maxPerOrder: number | null;
+}>;
 
 /** Units that come in addition, or less, by an operator's word. */
 export type StockAdjustment = Readonly<{ productId: string; delta: number; why: string }>;
@@ -30,7 +38,8 @@ const who = 'import';
 
 const selectProducts = sql(
   'import.products',
-  `SELECT p.id, p.sku, p.name, p.description, p.price_cents AS "priceCents", s.sellable
+  `SELECT p.id, p.sku, p.name, p.description, p.price_cents AS "priceCents", p.max_per_order AS "maxPerOrder",
+          s.sellable
      FROM products p JOIN stock s ON s.product_id = p.id
     WHERE p.sku = ANY ($1::text[])`,
 );
@@ -49,11 +58,12 @@ const lockProductRows = sql(
 const insertMissing = sql(
   'import.insert',
   `WITH wanted AS (
-     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::integer[], $7::text[])
-       AS wanted (id, sku, name, description, price_cents, stock, why)
+     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::integer[], $7::text[],
+                          $8::integer[])
+       AS wanted (id, sku, name, description, price_cents, stock, why, max_per_order)
    ), made AS (
-     INSERT INTO products (id, sku, name, description, price_cents)
-     SELECT id, sku, name, description, price_cents FROM wanted ORDER BY sku COLLATE "C"
+     INSERT INTO products (id, sku, name, description, price_cents, max_per_order)
+     SELECT id, sku, name, description, price_cents, max_per_order FROM wanted ORDER BY sku COLLATE "C"
      ON CONFLICT (sku) DO NOTHING
      RETURNING id, sku
    ), stocked AS (
@@ -68,8 +78,10 @@ const insertMissing = sql(
 
 const updateDetails = sql(
   'import.update',
-  `UPDATE products SET name = wanted.name, description = wanted.description, price_cents = wanted.price_cents
-     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[]) AS wanted (id, name, description, price_cents)
+  `UPDATE products SET name = wanted.name, description = wanted.description, price_cents = wanted.price_cents,
+          max_per_order = wanted.max_per_order
+     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::integer[])
+       AS wanted (id, name, description, price_cents, max_per_order)
     WHERE products.id = wanted.id`,
 );
 
@@ -111,6 +123,7 @@ export async function insertProducts(tx: Tx, products: readonly NewProduct[]): P
     products.map((product) => product.priceCents),
     products.map((product) => product.stock),
     products.map((product) => product.why),
+    products.map((product) => product.maxPerOrder),
   ]);
   return new Set(rows.map((row) => row.sku));
 }
@@ -122,6 +135,7 @@ export function deferDetails(tx: Tx, products: readonly ProductDetails[]): void 
     products.map((product) => product.name),
     products.map((product) => product.description),
     products.map((product) => product.priceCents),
+    products.map((product) => product.maxPerOrder),
   ]);
 }
 
