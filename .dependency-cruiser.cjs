@@ -14,6 +14,7 @@ const LAYERS = [
 const ARROWS = {
   basket: ['catalog', 'idempotency'],
   checkout: ['basket', 'idempotency', 'inventory', 'notifications', 'orders', 'payments'],
+  demo: ['catalog'],
   notifications: ['orders'],
 };
 

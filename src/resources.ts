@@ -5,7 +5,7 @@ import { openPostgresFanOut } from './modules/notifications/postgres-fan-out.ts'
 import { type PaymentGateway, withDeadline } from './modules/payments/payments.service.ts';
 import { openSimulatedGateway } from './modules/payments/simulated-gateway.ts';
 import { ensureShop, type Shop } from './modules/shop/shop.service.ts';
-import { type Config, originsOf } from './platform/config.ts';
+import { type Config, hasDemo, originsOf } from './platform/config.ts';
 import { type Database, type DatabaseOptions, openDatabase, type Reader } from './platform/db.ts';
 import { reportRarely } from './platform/report-rarely.ts';
 import { readFaultRates } from './shared/gateway-faults.ts';
@@ -14,6 +14,7 @@ import { readFaultRates } from './shared/gateway-faults.ts';
 export type Resources = Readonly<{
   config: Config;
   allowedOrigins: readonly string[];
+  hasDemo: boolean;
   logger: Logger;
   onError: (error: Error) => void;
   /** Writes and the reads that decide something. */
@@ -79,7 +80,7 @@ export async function openResources(config: Config, databaseUrl: string): Promis
     },
   );
   const allowedOrigins = originsOf(config.ALLOWED_ORIGINS);
-  const base = { config, allowedOrigins, logger, onError, shop, close };
+  const base = { config, allowedOrigins, hasDemo: hasDemo(config), logger, onError, shop, close };
   return { ...base, database, batchDatabase, workerDatabase, reader, gateway, notifications };
 }
 

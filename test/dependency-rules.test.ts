@@ -23,6 +23,7 @@ const refused: Record<string, Import> = {
   },
   'arrows-of-basket': { from: 'src/modules/basket/basket.service.ts', to: 'src/modules/orders/orders.service.ts' },
   'arrows-of-checkout': { from: 'src/modules/checkout/accept.ts', to: 'src/modules/catalog/catalog.service.ts' },
+  'arrows-of-demo': { from: 'src/modules/demo/race.ts', to: 'src/modules/basket/basket.service.ts' },
   'arrows-of-notifications': {
     from: 'src/modules/notifications/cable.socket.ts',
     to: 'src/modules/basket/basket.service.ts',

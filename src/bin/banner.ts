@@ -1,14 +1,21 @@
 import type { Config } from '../platform/config.ts';
 
-type Shown = Readonly<{ config: Config; address: string; databaseIsEmbedded: boolean; sampleProductId: string | null }>;
+type Shown = Readonly<{
+  config: Config;
+  address: string;
+  databaseIsEmbedded: boolean;
+  hasDemo: boolean;
+  sampleProductId: string | null;
+}>;
 
 /** What a newcomer is told once the shop is open: where it is, what is real, and three lines to try it with. */
-export function banner({ config, address, databaseIsEmbedded, sampleProductId }: Shown): string {
+export function banner({ config, address, databaseIsEmbedded, hasDemo, sampleProductId }: Shown): string {
   const database = databaseIsEmbedded ? `embedded PostgreSQL in ${config.DATA_DIR}` : 'PostgreSQL at DATABASE_URL';
   const lines = [
     '',
     `  ScaleCommerce is open at ${address}`,
     '',
+    ...(hasDemo ? [`  Watch it   ${address}/demo`] : []),
     `  Reference  ${address}/docs`,
     `  Database   ${database}`,
     '  Payments   SIMULATED: no money moves; tok_success pays, tok_fail is declined',

@@ -69,11 +69,12 @@ async function fillEmptyCatalog(config: Config, url: string, stop: AbortSignal):
   }
 }
 
-async function welcome({ config, reader }: Resources, address: string): Promise<string> {
+async function welcome({ config, hasDemo, reader }: Resources, address: string): Promise<string> {
   return banner({
     config,
     address,
     databaseIsEmbedded: config.DATABASE_URL === undefined,
+    hasDemo,
     sampleProductId: await findSampleProduct(reader),
   });
 }

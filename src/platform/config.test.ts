@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { configSchema, InvalidConfig, originsOf, readConfig } from './config.ts';
+import { configSchema, hasDemo, InvalidConfig, originsOf, readConfig } from './config.ts';
 
 const secret = 'a-secret-that-nobody-must-ever-see';
 
@@ -29,6 +29,7 @@ describe('a configuration', () => {
       SIMULATED_GATEWAY_SEED: 1,
       HOLD_TTL_S: 600,
       SEED_PRODUCTS: 10_000,
+      DEMO: 'auto',
       CURRENCY: 'USD',
       ALLOWED_ORIGINS: '',
       WEBHOOK_ALLOW_PRIVATE: 'false',
@@ -54,6 +55,7 @@ describe('a configuration', () => {
       SIMULATED_GATEWAY_SEED: '7',
       HOLD_TTL_S: '30',
       SEED_PRODUCTS: '0',
+      DEMO: 'on',
       SECRET_KEY: secret,
       CURRENCY: 'EUR',
       ALLOWED_ORIGINS: 'https://shop.example, http://localhost:8080',
@@ -90,6 +92,7 @@ describe('a configuration', () => {
       SIMULATED_GATEWAY_SEED: '-1',
       HOLD_TTL_S: '0',
       SEED_PRODUCTS: 'many',
+      DEMO: 'yes',
       SECRET_KEY: 'short',
       CURRENCY: 'usd',
       ALLOWED_ORIGINS: 'https://shop.example,shop.example',
@@ -105,6 +108,7 @@ describe('a configuration', () => {
       'SIMULATED_GATEWAY_SEED="-1": must be a whole number from 0 to 2147483647',
       'HOLD_TTL_S="0": must be a whole number from 1 to 86400',
       'SEED_PRODUCTS="many": must be a whole number from 0 to 10000000',
+      'DEMO="yes": must be one of on, off, auto',
       'SECRET_KEY=(hidden): must be text of at least 16 characters',
       'CURRENCY="usd": must be three capital letters',
       'LOG_LEVEL="loud": must be one of fatal, error, warn, info, debug, trace, silent',
@@ -182,6 +186,15 @@ describe('a configuration', () => {
     );
     expect(error.faults).toHaveLength(4);
     expect(error.message).not.toContain(secret.slice(0, 12));
+  });
+});
+
+describe('the demonstration page', () => {
+  it('is served with the embedded database, and where it is asked for', () => {
+    const hasDemoWith = (environment: Record<string, string>): boolean => hasDemo(readConfig(environment));
+    const elsewhere = { DATABASE_URL: 'postgres://shop@db.internal/shop' };
+    expect([hasDemoWith({}), hasDemoWith(elsewhere)]).toEqual([true, false]);
+    expect([hasDemoWith({ DEMO: 'off' }), hasDemoWith({ ...elsewhere, DEMO: 'on' })]).toEqual([false, true]);
   });
 });
 

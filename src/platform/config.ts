@@ -102,6 +102,11 @@ export const configSchema = Type.Object({
     default: 10_000,
     description: 'Demonstration products that `start` puts into an empty catalogue; 0: none.',
   }),
+  DEMO: Type.Union([Type.Literal('on'), Type.Literal('off'), Type.Literal('auto')], {
+    default: 'auto',
+    description:
+      'The demonstration page at `/demo`, which puts products on sale and sends buyers in. `auto`: on with the embedded PostgreSQL, off with `DATABASE_URL`.',
+  }),
   SECRET_KEY: Type.Optional(
     Type.String({
       minLength: 16,
@@ -186,6 +191,11 @@ export function originsOf(list: string): string[] {
     .split(',')
     .map((origin) => origin.trim())
     .filter((origin) => origin !== '');
+}
+
+/** Whether the demonstration page is served. */
+export function hasDemo({ DEMO, DATABASE_URL }: Pick<Config, 'DEMO' | 'DATABASE_URL'>): boolean {
+  return DEMO === 'auto' ? DATABASE_URL === undefined : DEMO === 'on';
 }
 
 function readVariable(schema: TSchema, text: string | undefined): unknown {
