@@ -4,7 +4,7 @@ export type Figure = Readonly<{
   /** Absent where there is nothing to reach. */
   goal?: Readonly<{ atLeast: number } | { below: number }>;
   measured: number;
-  unit: '' | '/s' | 'ms';
+  unit: '' | '/s' | 'ms' | 'KB';
   /** The absolute figures beside a ratio. */
   beside: string;
 }>;
@@ -37,5 +37,5 @@ function goalText(goal: NonNullable<Figure['goal']>, unit: Figure['unit']): stri
 
 function numberText(value: number, unit: Figure['unit']): string {
   const text = unit === '' ? value.toFixed(2) : Math.round(value).toLocaleString('en');
-  return unit === 'ms' ? `${text} ms` : `${text}${unit}`;
+  return unit === 'ms' || unit === 'KB' ? `${text} ${unit}` : `${text}${unit}`;
 }

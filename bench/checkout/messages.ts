@@ -3,7 +3,20 @@ export type ServerSetup = Readonly<{
   databaseUrl: string;
   /** Whether the gateway writes its journal, as the simulated one does. */
   journals: boolean;
+  fanOut: 'postgres' | 'in_process';
+  role: 'all' | 'web';
 }>;
+
+export type MemoryQuestion = Readonly<{ asksForMemory: true }>;
+export type Memory = Readonly<{ rssBytes: number }>;
+
+/** To subscribe to the outcomes of these baskets, each over a socket of its own. */
+export type SubscribersSetup = Readonly<{ port: number; tokens: readonly string[] }>;
+/** To wait until each has been told so many times. */
+export type ArrivalsQuestion = Readonly<{ messages: number }>;
+
+/** The events that subscribers were told of, each with when its message had come: Unix time in milliseconds. */
+export type Arrivals = Readonly<{ arrivals: ReadonlyArray<readonly [eventId: string, atMs: number]> }>;
 
 export type DirectQuestion = Readonly<{
   /** Basket tokens, one for each order. */

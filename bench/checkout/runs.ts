@@ -29,6 +29,8 @@ export type Visit = Readonly<{
   connections: number;
   perSecond?: number;
   isJourney?: boolean;
+  /** Of baskets that are filled already. */
+  tokens?: readonly string[];
 }>;
 
 /** `completed` and `accepted` in orders a second. */
@@ -42,18 +44,21 @@ export type Rates = Readonly<{
 /** The first thousands of orders find everything cold: code that is not compiled yet, connections to be opened. */
 const warmUpOrders = 20_000;
 
-/** Runs `work` with a shop that is warm. */
+const asConfigured = { journals: true, fanOut: 'postgres', role: 'all' } as const;
+
+/** Runs `work` with a shop that is warm; what `setup` does not say is as with nothing configured. */
 export async function withShop<T>(
   bench: Bench,
-  setup: Pick<ServerSetup, 'journals'>,
+  setup: Partial<Omit<ServerSetup, 'databaseUrl'>>,
   shelf: Shelf,
   work: (shop: Shop) => Promise<T>,
 ): Promise<T> {
   const server = await startChild('checkout-server.ts', [...asStarted, ...bench.nodeOptions]);
   const load = await startChild('checkout-load.ts', ['--max-semi-space-size=64']);
   try {
-    const { port } = await server.ask<{ port: number }>({ databaseUrl: bench.databaseUrl, ...setup });
-    const shop = { server, load, port, journals: setup.journals };
+    const full: ServerSetup = { databaseUrl: bench.databaseUrl, ...asConfigured, ...setup };
+    const { port } = await server.ask<{ port: number }>(full);
+    const shop = { server, load, port, journals: full.journals };
     await visit(bench, shop, { name: 'warm-up', shelf, orders: scaled(bench, warmUpOrders), connections: 200 });
     return await work(shop);
   } finally {
@@ -66,7 +71,7 @@ export async function withShop<T>(
 export async function visit(bench: Bench, shop: Shop, about: Visit): Promise<Rates> {
   const { database } = bench;
   const { name, shelf, orders, connections, perSecond = null, isJourney = false } = about;
-  const tokens = isJourney ? Array.from({ length: orders }, () => '') : await fillBaskets(database, shelf, orders);
+  const tokens = about.tokens ?? (isJourney ? Array(orders).fill('') : await fillBaskets(database, shelf, orders));
   const journeyProductId = isJourney ? (shelf.productIds[0] ?? null) : null;
   const began = await readClock(database);
   const before = cpuTimes(shop.server.pid, bench.postmaster);
@@ -96,6 +101,21 @@ export async function visit(bench: Bench, shop: Shop, about: Visit): Promise<Rat
     cpu,
   });
   return rates;
+}
+
+/** Runs `work` with a process beside `shop` that serves the same database and does no worker's work. */
+export async function withNeighbour<T>(
+  bench: Bench,
+  work: (neighbour: Pick<Shop, 'server' | 'port'>) => Promise<T>,
+): Promise<T> {
+  const server = await startChild('checkout-server.ts', [...asStarted, ...bench.nodeOptions]);
+  try {
+    const full: ServerSetup = { databaseUrl: bench.databaseUrl, ...asConfigured, role: 'web' };
+    const { port } = await server.ask<{ port: number }>(full);
+    return await work({ server, port });
+  } finally {
+    await server.close();
+  }
 }
 
 /** Runs `work` with checkouts that are called directly, in a process of their own. */
@@ -140,6 +160,13 @@ export async function callDirectly(
 /** A number of orders for a run; a quick one has a fifth. */
 export function scaled({ isQuick }: Bench, orders: number): number {
   return isQuick ? orders / 5 : orders;
+}
+
+/** The machine is noisy: one run proves little. A quick benchmark makes one all the same. */
+export async function repeated<T>({ isQuick }: Bench, times: number, run: () => Promise<T>): Promise<T[]> {
+  const results: T[] = [];
+  for (let done = 0; done < (isQuick ? 1 : times); done++) results.push(await run());
+  return results;
 }
 
 /** A figure that was got without the gateway's book would be worth nothing. */

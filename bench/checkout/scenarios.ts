@@ -1,6 +1,17 @@
 import { type Figure, median } from './figures.ts';
-import { type Bench, callDirectly, type Rates, type Shop, scaled, visit, withDirect, withShop } from './runs.ts';
+import {
+  type Bench,
+  callDirectly,
+  type Rates,
+  repeated,
+  type Shop,
+  scaled,
+  visit,
+  withDirect,
+  withShop,
+} from './runs.ts';
 import { emptyShop, fillShelf, type Shelf } from './shop.ts';
+import { measureSubscribers } from './subscribers.ts';
 
 export type Scenario = Readonly<{
   name: string;
@@ -19,6 +30,7 @@ export const scenarios: readonly Scenario[] = [
   { name: 'open-loop', about: 'a fixed rate of checkouts, whatever the answers', run: measureOpenLoop },
   { name: 'journeys', about: 'a new basket, a line, a checkout', run: measureJourneys },
   { name: 'journal', about: "without the gateway's journal", run: measureWithoutJournal },
+  { name: 'subscribers', about: 'outcomes to 10,000 sockets, and what events cost', run: measureSubscribers },
 ];
 
 async function compareAcceptance(bench: Bench): Promise<Figure[]> {
@@ -166,13 +178,6 @@ async function measureWithoutJournal(bench: Bench): Promise<Figure[]> {
 async function freshShop(bench: Bench, products: number, more = 1): Promise<{ shelf: Shelf; many: Shelf }> {
   await emptyShop(bench.database);
   return { shelf: await fillShelf(bench.database, products), many: await fillShelf(bench.database, more) };
-}
-
-/** The machine is noisy: one run proves little. A quick benchmark makes one all the same. */
-async function repeated<T>({ isQuick }: Bench, times: number, run: () => Promise<T>): Promise<T[]> {
-  const results: T[] = [];
-  for (let done = 0; done < (isQuick ? 1 : times); done++) results.push(await run());
-  return results;
 }
 
 function completedOf(runs: readonly Rates[]): number {

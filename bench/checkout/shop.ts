@@ -54,6 +54,11 @@ const selectOutcome = sql(
     WHERE o.created_at >= $1`,
 );
 
+const selectEventTimes = sql(
+  'bench.event_times',
+  'SELECT id, (extract(epoch FROM created_at) * 1000)::float8 AS at_ms FROM events WHERE created_at >= $1',
+);
+
 const countOpen = sql('bench.open', 'SELECT count(*) AS open FROM order_states WHERE ended_at IS NULL');
 
 /** Takes everything out of the shop, so that each part of a benchmark begins alike. */
@@ -101,4 +106,10 @@ export async function readOutcome(database: Reader, began: string): Promise<Outc
   const [outcome] = await database.query<Outcome>(selectOutcome, [began]);
   if (!outcome) throw new Error('Counting orders returned nothing');
   return outcome;
+}
+
+/** When each event since `began` was written, right before its COMMIT was: Unix time in milliseconds, by its id. */
+export async function readEventTimes(database: Reader, began: string): Promise<Map<string, number>> {
+  const rows = await database.query<{ id: string; at_ms: number }>(selectEventTimes, [began]);
+  return new Map(rows.map((row) => [row.id, row.at_ms]));
 }
