@@ -132,6 +132,18 @@ describe('order, in a shop that sells', () => {
     expect(await run('order', 'list', '--status', 'lost')).toMatchObject({ status: 2 });
   });
 
+  test.each([
+    ['--parked', 'completed'],
+    ['--unanswered', 'refunded'],
+  ])('list refuses %s of orders that are %s, which none can be', async (flag, status) => {
+    expect(await run('order', 'list', flag, '--status', status)).toEqual({
+      status: 2,
+      stdout: '',
+      stderr: `scalecommerce: ${flag} lists open orders, and none of status ${status} is open: only those of pending, authorized, captured are.\n`,
+    });
+    expect(await run('order', 'list', flag, '--status', 'pending')).toMatchObject({ status: 0 });
+  });
+
   test('cancel of a completed order gives its money back, and leaves the goods sold', async () => {
     const made = await makeEnded();
     const cable = await startCableServer({ databaseUrl: shop.url, pollMs: 50 });

@@ -118,14 +118,8 @@ describe('stock', () => {
 
   test.each([
     [['set', 'A'], "missing required argument 'N'"],
-    [
-      ['set', 'A', '-1'],
-      "command-argument value '-1' is invalid for argument 'N'. It must be a whole number from 0 to 1000000000.",
-    ],
-    [
-      ['add', 'A', '1.5'],
-      "command-argument value '1.5' is invalid for argument 'N'. It must be a whole number from -1000000000 to 1000000000.",
-    ],
+    [['set', 'A', '-1'], "N must be a whole number from 0 to 1000000000, not '-1'."],
+    [['add', 'A', '1.5'], "N must be a whole number from -1000000000 to 1000000000, not '1.5'."],
     [
       ['add', 'A', '1', '--by', ' '],
       "option '--by <NAME>' argument ' ' is invalid. It must have 1 to 200 characters, no control characters.",

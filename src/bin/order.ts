@@ -1,11 +1,17 @@
 import { type CancelResult, cancelOrder } from '../modules/checkout/cancel.ts';
 import { type RetryResult, retryOrder } from '../modules/checkout/retry.ts';
-import { findOrderId, getOrderPage, listOrders, type OrderPage } from '../modules/orders/order-desk.service.ts';
+import {
+  findOrderId,
+  getOrderPage,
+  isOpenState,
+  listOrders,
+  type OrderPage,
+} from '../modules/orders/order-desk.service.ts';
 import type { OrderState } from '../modules/orders/orders.service.ts';
 import { type PaymentGateway, type PaymentStep, paymentKey } from '../modules/payments/payments.service.ts';
 import type { Config } from '../platform/config.ts';
 import { amountOf } from './columns.ts';
-import { reasonOf } from './failure.ts';
+import { reasonOf, UsageError } from './failure.ts';
 import { operatorName } from './operator.ts';
 import { type GatewayWord, orderPage, orderTable } from './order-page.ts';
 import { type PaymentDesk, withPaymentDesk } from './payment-desk.ts';
@@ -31,11 +37,19 @@ export function listOrdersCommand(
   config: Config,
   { status, parked = false, unanswered = false, limit }: ListFlags,
 ): Promise<number> {
+  if (status && (parked || unanswered)) requireOpen(status, parked ? '--parked' : '--unanswered');
   return withPaymentDesk(config, async ({ database }) => {
     const orders = await listOrders(database, { status: status ?? null, parked, unanswered, limit });
     console.log(orders.length === 0 ? 'There are no such orders.' : orderTable(orders));
     return 0;
   });
+}
+
+function requireOpen(status: OrderState, flag: string): void {
+  if (isOpenState(status)) return;
+  throw new UsageError(
+    `${flag} lists open orders, and none of status ${status} is open: only those of pending, authorized, captured are.`,
+  );
 }
 
 /** `scalecommerce order cancel ID`: gives back what an order holds, or what was paid for it. */

@@ -135,10 +135,11 @@ function addOrderCommands(order: Command, version: string, execute: Execute): vo
   );
 }
 
-/** In place of a message with its suggestion below it. */
+/** In place of commander's wording, and of a suggestion below it. */
 function oneLine(text: string): string {
   return `${text
     .trim()
+    .replace(/^error: command-argument value (.*) is invalid for argument '(.*)'\. It (.*)\.$/, 'error: $2 $3, not $1.')
     .replace(/^error:/, 'scalecommerce:')
     .replace(/\s*\n\s*/g, ' ')}\n`;
 }
