@@ -140,14 +140,15 @@ function settingsOf({ plans = 'each time', readOnly = false }: DatabaseOptions):
   return readOnly ? [...planning, 'default_transaction_read_only=on'] : planning;
 }
 
-function openSocket(sockets: Set<Socket>): Socket {
+/** A socket that is among `sockets` until it is closed. */
+export function openSocket(sockets: Set<Socket>): Socket {
   const socket = new Socket();
   sockets.add(socket);
   return socket.once('close', () => sockets.delete(socket));
 }
 
 /** Where the network swallows everything, the other end never hears of the farewell: the process must end all the same. */
-async function closeSockets(sockets: ReadonlySet<Socket>): Promise<void> {
+export async function closeSockets(sockets: ReadonlySet<Socket>): Promise<void> {
   const closed = Promise.allSettled([...sockets].map((socket) => once(socket, 'close')));
   await Promise.race([closed, sleep(farewellMs, undefined, { ref: false })]);
   for (const socket of sockets) socket.destroy();
