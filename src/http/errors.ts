@@ -1,7 +1,7 @@
 import type { FastifyBaseLogger, FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { reportRarely } from '../platform/report-rarely.ts';
 import { type Refusal, type RefusalKind, Refused, Unavailable } from '../shared/refusal.ts';
-import { kindOfStatus, sendRefusal } from './problem.ts';
+import { kindOfStatus, nameErrorBodies, sendRefusal } from './problem.ts';
 
 const plainWords: Partial<Record<RefusalKind, string>> = {
   bad_request: 'The request cannot be read',
@@ -20,6 +20,7 @@ export type SendError = (error: unknown, request: FastifyRequest, reply: Fastify
 
 /** Answers everything that goes wrong: one place that decides what an error looks like from outside. */
 export function answerErrors(app: FastifyInstance, sendError: SendError): void {
+  nameErrorBodies(app);
   app.setErrorHandler<FastifyError>(sendError);
   app.setNotFoundHandler((request, reply) => sendRefusal(request, reply, inPlainWords('not_found')));
 }

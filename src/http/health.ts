@@ -3,7 +3,11 @@ import { Type } from 'typebox';
 import { sendRefusal } from './problem.ts';
 import { answers } from './schemas.ts';
 
-const StatusSchema = Type.Object({ status: Type.String() });
+const StatusSchema = Type.Object({ status: Type.String() }, { description: 'Yes. An error, or no answer, means no.' });
+
+const obstacles = {
+  503: ['The process is shutting down', 'The database cannot be reached', 'The database does not answer in time'],
+};
 
 /**
  * Probes for whoever watches the process: `/up` and `/health` while it serves at all, `/ready` while it should be sent
@@ -35,7 +39,7 @@ export function healthRoutes(app: FastifyInstance, findObstacle: () => Promise<s
         operationId: 'ready',
         summary: 'Whether the process should be sent requests',
         tags: ['Probes'],
-        response: answers(200, StatusSchema),
+        response: answers(200, StatusSchema, {}, obstacles),
       },
     },
     async (request, reply) => {

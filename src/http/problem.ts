@@ -1,5 +1,5 @@
 import { STATUS_CODES } from 'node:http';
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { Refusal, RefusalKind } from '../shared/refusal.ts';
 
@@ -25,15 +25,31 @@ const statusCodes: Readonly<Record<RefusalKind, number>> = {
 const retryAfterSeconds = 1;
 
 /** What every error answer looks like. */
-export const ErrorBody = Type.Object(
+const ErrorSchema = Type.Object(
   {
     error: Type.Object({
       code: Type.Integer({ description: 'The HTTP status.' }),
       messages: Type.Array(Type.String()),
     }),
   },
-  { description: 'An error. Send `Accept: application/problem+json` to get it as RFC 9457 instead.' },
+  { $id: 'Error', description: 'An error. Send `Accept: application/problem+json` to get it as RFC 9457 instead.' },
 );
+
+const ProblemSchema = Type.Object(
+  {
+    type: Type.String(),
+    title: Type.String(),
+    status: Type.Integer(),
+    detail: Type.String({ description: 'The messages in one line.' }),
+    messages: Type.Array(Type.String()),
+  },
+  { $id: 'Problem', description: 'An error as problem details (RFC 9457).' },
+);
+
+/** Makes the bodies of errors known to `app` by name, for its description. */
+export function nameErrorBodies(app: FastifyInstance): void {
+  app.addSchema(ErrorSchema).addSchema(ProblemSchema);
+}
 
 /** The HTTP status of a kind of refusal. */
 export function statusCodeOf(kind: RefusalKind): number {

@@ -1,15 +1,21 @@
+import { readFileSync } from 'node:fs';
 import type { SwaggerOptions } from '@fastify/swagger';
 import scalar from '@scalar/fastify-api-reference';
 import type { FastifyInstance } from 'fastify';
 
+const manifest = new URL('../../package.json', import.meta.url);
+
 /** What the OpenAPI document says beside the routes. */
 export function describeApi(): SwaggerOptions {
+  const { version } = JSON.parse(readFileSync(manifest, 'utf8')) as { version: string };
   return {
+    // What has a name keeps it.
+    refResolver: { buildLocalReference: ({ $id }, _base, _fragment, index) => String($id ?? `def-${index}`) },
     openapi: {
       openapi: '3.1.0',
       info: {
         title: 'ScaleCommerce',
-        version: '2.0.0',
+        version,
         description:
           'A headless commerce backend: catalogue, baskets, checkout, orders. Live outcomes come over `/cable` (Action Cable).',
       },
@@ -25,14 +31,15 @@ export function describeApi(): SwaggerOptions {
   };
 }
 
-/** Serves the document at `/openapi.json` and a page to read it at `/docs`; both work without the internet. */
+/** Serves the document at `/openapi.json` and a page to read it at `/docs`, where `/` leads; both work without the internet. */
 export async function referencePage(app: FastifyInstance): Promise<void> {
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
+  app.get('/', { schema: { hide: true } }, async (_request, reply) => reply.redirect('/docs/'));
   await app.register(scalar, {
     routePrefix: '/docs',
     configuration: {
       url: '/openapi.json',
-      title: 'ScaleCommerce API',
+      pageTitle: 'ScaleCommerce API',
       // Everything that would call somebody else's server is off.
       withDefaultFonts: false,
       telemetry: false,

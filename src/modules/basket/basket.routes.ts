@@ -20,6 +20,21 @@ import { type Baskets, getBasket, setQuantity } from './basket.service.ts';
 
 type SetQuantityRequest = FastifyRequest<{ Body: Static<typeof SetQuantityBody> }>;
 
+const setQuantityErrors = {
+  400: ['Missing parameter: product'],
+  404: [`Couldn't find Product with 'id'="019a2b3c-0000-7000-8000-000000000000"`],
+  409: ['A request with this Idempotency-Key is being processed'],
+  422: [
+    'Quantity must be an integer',
+    'Quantity must be greater than or equal to 0',
+    'Quantity must be less than or equal to 10000',
+    'Quantity exceeds available stock.',
+    'Basket is full',
+    'Idempotency-Key was used before with another request',
+  ],
+  429: ['Too many changes to this basket are waiting'],
+};
+
 /** The basket: the same in both versions of the API. */
 export function basketRoutes(app: FastifyInstance, baskets: Baskets): void {
   const underWay = new KeysUnderWay();
@@ -55,10 +70,12 @@ export function basketRoutes(app: FastifyInstance, baskets: Baskets): void {
           security: [{}, { basket: [] }],
           headers: IdempotencyHeaders,
           body: SetQuantityBody,
-          response: answers(201, BasketSchema, {
-            'Shopping-Basket-ID': 'The token of a basket that was made.',
-            ...replayedHeader,
-          }),
+          response: answers(
+            201,
+            BasketSchema,
+            { 'Shopping-Basket-ID': 'The token of a basket that was made.', ...replayedHeader },
+            setQuantityErrors,
+          ),
         },
       },
       async (request: SetQuantityRequest, reply) => {

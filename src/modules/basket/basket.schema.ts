@@ -1,19 +1,22 @@
 import { Type } from 'typebox';
 import { MoneySchema, oneOf } from '../../http/schemas.ts';
 
-export const BasketSchema = Type.Object({
-  products: Type.Array(
-    Type.Object({
-      id: Type.String({ format: 'uuid' }),
-      name: Type.String(),
-      description: Type.String(),
-      quantity: Type.Integer(),
-      stock_status: oneOf(['AVAILABLE', 'OUT_OF_STOCK'], 'OUT_OF_STOCK when there are fewer than `quantity`.'),
-      total_price: MoneySchema,
-    }),
-  ),
-  total_price: MoneySchema,
-});
+export const BasketSchema = Type.Object(
+  {
+    products: Type.Array(
+      Type.Object({
+        id: Type.String({ format: 'uuid' }),
+        name: Type.String(),
+        description: Type.String(),
+        quantity: Type.Integer(),
+        stock_status: oneOf(['AVAILABLE', 'OUT_OF_STOCK'], 'OUT_OF_STOCK when there are fewer than `quantity`.'),
+        total_price: MoneySchema,
+      }),
+    ),
+    total_price: MoneySchema,
+  },
+  { description: 'The basket as it is now, at current prices.' },
+);
 
 export const SetQuantityBody = Type.Object({
   product: Type.Object({

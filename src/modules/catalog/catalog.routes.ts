@@ -16,6 +16,9 @@ import {
 type PageRequest = FastifyRequest<{ Querystring: Static<typeof PageQuery> }>;
 type ProductRequest = FastifyRequest<{ Params: Static<typeof ProductParams> }>;
 
+const twoPages = 'A query parameter is given more than once or as an array';
+const noSuchProduct = { 404: [`Couldn't find Product with 'id'="1"`] };
+
 /** Browsing: pages by number (V1) and by key (V2), and single products. */
 export function catalogRoutes(app: FastifyInstance, catalog: Catalog): void {
   app.get(
@@ -26,7 +29,7 @@ export function catalogRoutes(app: FastifyInstance, catalog: Catalog): void {
         summary: 'A page of products, by its number',
         tags: ['Products'],
         querystring: PageQuery,
-        response: conditionalAnswers(NumberedPageSchema),
+        response: conditionalAnswers(NumberedPageSchema, { 400: [twoPages] }),
       },
     },
     async (request: PageRequest, reply) =>
@@ -41,7 +44,7 @@ export function catalogRoutes(app: FastifyInstance, catalog: Catalog): void {
         summary: 'A page of products, by its key',
         tags: ['Products'],
         querystring: PageQuery,
-        response: conditionalAnswers(KeyedPageSchema),
+        response: conditionalAnswers(KeyedPageSchema, { 400: ['Invalid page key', twoPages] }),
       },
     },
     async (request: PageRequest, reply) => {
@@ -59,7 +62,7 @@ export function catalogRoutes(app: FastifyInstance, catalog: Catalog): void {
           summary: `One product (${version.toUpperCase()})`,
           tags: ['Products'],
           params: ProductParams,
-          response: conditionalAnswers(ProductSchema),
+          response: conditionalAnswers(ProductSchema, noSuchProduct),
         },
       },
       async (request: ProductRequest, reply) => {

@@ -31,6 +31,25 @@ import {
 
 type CheckoutRequest = FastifyRequest<{ Body: Static<typeof CheckoutBody> }>;
 
+const acceptedHeaders = { Location: 'Where to ask after the order.', ...replayedHeader };
+
+const checkoutErrors = {
+  400: ['Missing parameter: address'],
+  409: [
+    'Checkout is already being processed',
+    'Total has changed',
+    'A request with this Idempotency-Key is being processed',
+  ],
+  422: [
+    'No items available in stock.',
+    'Quantity exceeds available stock.',
+    "City can't be blank",
+    "Payment token can't be blank",
+    'Email is invalid',
+    'Idempotency-Key was used before with another request',
+  ],
+};
+
 /** Checking out: V1 answers with the outcome, V2 at once. */
 export function checkoutRoutes(app: FastifyInstance, desk: CheckoutDesk, ticketKey: KeyObject): void {
   const underWay = new KeysUnderWay();
@@ -46,7 +65,11 @@ export function checkoutRoutes(app: FastifyInstance, desk: CheckoutDesk, ticketK
         security: [{ basket: [] }],
         headers: IdempotencyHeaders,
         body: CheckoutBody,
-        response: answers(201, OrderSchema, { Location: 'Where to ask after the order.', ...replayedHeader }),
+        response: answers(201, OrderSchema, acceptedHeaders, {
+          ...checkoutErrors,
+          402: ['Insufficient funds'],
+          504: ['The order is still being processed'],
+        }),
       },
     },
     async (request: CheckoutRequest, reply) => {
@@ -69,7 +92,7 @@ export function checkoutRoutes(app: FastifyInstance, desk: CheckoutDesk, ticketK
         security: [{ basket: [] }],
         headers: IdempotencyHeaders,
         body: CheckoutBody,
-        response: answers(202, AcceptedSchema, { Location: 'Where to ask after the order.', ...replayedHeader }),
+        response: answers(202, AcceptedSchema, acceptedHeaders, checkoutErrors),
       },
     },
     async (request: CheckoutRequest, reply) => {

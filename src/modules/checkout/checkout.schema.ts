@@ -36,11 +36,14 @@ export const CheckoutBody = Type.Object({
   ),
 });
 
-export const AcceptedSchema = Type.Object({
-  message: Type.String(),
-  events_url: EventsUrlSchema,
-  notifications: Type.Object({
-    channel: Type.String(),
-    params: Type.Object({ shopping_basket_id: Type.String() }),
-  }),
-});
+export const AcceptedSchema = Type.Object(
+  {
+    message: Type.String(),
+    events_url: EventsUrlSchema,
+    notifications: Type.Object({
+      channel: Type.String(),
+      params: Type.Object({ shopping_basket_id: Type.String() }),
+    }),
+  },
+  { description: 'The order is accepted, and its outcome will be told.' },
+);

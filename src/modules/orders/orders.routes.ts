@@ -27,7 +27,7 @@ export function orderRoutes(app: FastifyInstance, { reader, ticketKey }: OrderRo
         tags: ['Orders'],
         security: [{ basket: [] }],
         params: OrderParams,
-        response: conditionalAnswers(OrderStatusSchema),
+        response: conditionalAnswers(OrderStatusSchema, { 404: [`Couldn't find Order with 'id'="1"`] }),
       },
     },
     async (request: OrderRequest, reply) => {
