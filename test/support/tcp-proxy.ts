@@ -32,6 +32,8 @@ export type TcpProxy = Readonly<{
   fallSilent(): void;
   /** Forwards again, what was held back first. */
   heal(): void;
+  /** Lets new connections lead to another server. */
+  redirect(target: string): void;
   close(): Promise<void>;
 }>;
 
@@ -42,7 +44,7 @@ const bothDirections: readonly Direction[] = ['toServer', 'toClient'];
 
 /** Opens a proxy on a port of its own to the server that `target` names. Close it when done. */
 export async function openTcpProxy(target: string, options: TcpProxyOptions = {}): Promise<TcpProxy> {
-  const { hostname, port } = new URL(target);
+  let { hostname, port } = new URL(target);
   const links = new Set<Link>();
   let connections = 0;
   let hole: Hole | null = null;
@@ -72,6 +74,9 @@ export async function openTcpProxy(target: string, options: TcpProxyOptions = {}
     heal: () => {
       hole = null;
       for (const { sources } of links) for (const source of Object.values(sources)) source.resume();
+    },
+    redirect: (other) => {
+      ({ hostname, port } = new URL(other));
     },
     close: async () => {
       cut();
