@@ -43,8 +43,8 @@ function tryIt(address: string, productId: string): string[] {
   return [
     '  Try it: browse, fill a basket, check out',
     '',
-    `curl -s ${address}/api/v2/products`,
+    `curl -s -w '\\n' ${address}/api/v2/products`,
     `BASKET=$(curl -si ${address}/api/v2/shopping_basket/products ${json} -d '${item}' | tr -d '\\r' | ${keepToken})`,
-    `curl -s ${address}/api/v1/shopping_basket/checkout -H "Authorization: Bearer $BASKET" ${json} -d '${checkout}'`,
+    `curl -s -w '\\n' ${address}/api/v1/shopping_basket/checkout -H "Authorization: Bearer $BASKET" ${json} -d '${checkout}'`,
   ];
 }
