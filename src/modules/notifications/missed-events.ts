@@ -11,7 +11,10 @@ export type MissedEventsOptions = Readonly<{
   onError: (error: Error) => void;
 }>;
 
-/** Few enough that those who shop do not notice it: 1 to 2 ms of the database for 1,000 streams without news. */
+/**
+ * Few enough that those who shop do not notice it. Measured, with 200,000 events in the table: 3 ms for 1,000 streams
+ * without news, 120 ms for 10,000 in one statement.
+ */
 const streamsPerLook = 1_000;
 
 /**
