@@ -132,6 +132,7 @@ class Journey {
     this.#beganAtMs = performance.now();
     byId('outcome').hidden = false;
     byId('verdict').hidden = true;
+    byId('outcome').scrollIntoView({ block: 'nearest' });
     byId('timeline').replaceChildren();
     this.#step('sent', 'Checkout sent', 'done').time.textContent = '0 ms';
     this.#step('accepted', 'Answer', 'waiting');
@@ -166,6 +167,10 @@ class Journey {
     this.#events = new EventSource(url);
     const hear = ({ data }) => this.hear('events', JSON.parse(data));
     for (const type of ['message', 'completed', 'failed', 'refunded']) this.#events.addEventListener(type, hear);
+    this.#events.addEventListener('error', ({ target }) => {
+      if (target.readyState === EventSource.CLOSED && this.#isWaiting('events'))
+        this.#finish('events', 'Server-sent events were refused', 'bad');
+    });
   }
 
   #conclude({ status, order, error }) {

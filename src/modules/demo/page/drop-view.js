@@ -12,7 +12,7 @@ const stages = {
 };
 
 const mostBars = 50;
-const firstBarMs = 10;
+const firstBarMs = 20;
 const chartSize = { width: 400, height: 120 };
 
 /** What is seen of one drop. */
@@ -89,7 +89,7 @@ export class DropView {
     byId('tally').dataset.state = isExact ? 'good' : 'bad';
     byId('tally-title').textContent = titleOf(isExact, sold, books.units);
     byId('tally-words').textContent =
-      `${this.#dots.length.toLocaleString()} buyers, ${books.units.toLocaleString()} units, ${timeText(tookMs)}. ${wordsFor({ declined, tooLate })}`;
+      `${this.#dots.length.toLocaleString()} buyers, ${books.units.toLocaleString()} units, ${timeText(tookMs)}. ${wordsFor({ declined, tooLate, isSoldOut: books.sellable === 0 })}`;
     byId('figures').replaceChildren(
       ...figure('sold', sold.toLocaleString()),
       ...figure('oversold', oversold.toLocaleString()),
@@ -134,10 +134,11 @@ function titleOf(isExact, sold, units) {
     : `Sold ${sold} of ${units}`;
 }
 
-function wordsFor({ declined, tooLate }) {
+function wordsFor({ declined, tooLate, isSoldOut }) {
+  const late = `${tooLate.toLocaleString()} came too late and were told so at once.`;
+  if (declined === 0) return late;
   const cards = declined === 1 ? '1 card was declined' : `${declined.toLocaleString()} cards were declined`;
-  const given = declined > 0 ? `${cards}; each unit went back and to somebody else, while there was anybody. ` : '';
-  return `${given}${tooLate.toLocaleString()} came too late and were told so at once.`;
+  return `${cards}, and what they had held went back on sale${isSoldOut ? ' and to somebody else' : ''}. ${late}`;
 }
 
 function figure(words, value) {

@@ -92,7 +92,6 @@ function pictureOf(id, name) {
 
 class Basket {
   token = keptToken();
-  total = null;
   #quantities = new Map();
   #lastWrite = Promise.resolve();
   #onChange;
@@ -144,12 +143,19 @@ class Basket {
   }
 
   #show({ products, total_price: total }) {
-    this.total = total;
     this.#quantities = new Map(products.map(({ id, quantity }) => [id, quantity]));
-    byId('lines').replaceChildren(...products.map((line) => this.#line(line)));
+    const focused = document.activeElement?.closest('#lines li')?.dataset.product;
+    const lines = products.map((line) => this.#line(line));
+    byId('lines').replaceChildren(...lines);
+    if (focused)
+      (
+        lines.find(({ dataset }) => dataset.product === focused)?.querySelector('input') ?? byId('basket-title')
+      ).focus();
     const units = products.reduce((sum, { quantity }) => sum + quantity, 0);
     byId('basket-count').textContent = units > 0 ? `${units} ${units === 1 ? 'unit' : 'units'}` : '';
     byId('basket-empty').hidden = units > 0;
+    byId('to-basket').hidden = units === 0;
+    byId('to-basket').textContent = `Basket (${units})`;
     byId('basket-total').hidden = units === 0;
     byId('total').textContent = moneyText(total);
     this.#onChange(units === 0);
@@ -164,7 +170,7 @@ class Basket {
     const short = status === 'AVAILABLE' ? [] : [make('em', {}, 'Not enough in stock: what is short stays here.')];
     return make(
       'li',
-      {},
+      { 'data-product': id },
       make('span', { className: 'name' }, name, ...short),
       field,
       make('span', { className: 'price' }, moneyText(price)),
