@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer } from 'node:http';
+import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { attachCable, type CableOptions } from '../../src/modules/notifications/cable.socket.ts';
 import { type Notifications, openNotifications } from '../../src/modules/notifications/notifications.service.ts';
@@ -24,22 +24,33 @@ export type CableServerOptions = Partial<Pick<CableOptions, 'pingMs' | 'maxSocke
   databaseUrl: string;
   pollMs?: number;
   port?: number;
+  /** Answers what is no upgrade. */
+  onRequest?: RequestListener;
   /** Run around every read, which waits for them. */
   beforeRead?: Before;
   afterRead?: After;
 };
 
 const hourMs = 3_600_000;
+const upgradeOnly: RequestListener = (_, response) => void response.writeHead(426).end();
 
-/** An HTTP server with nothing but `/cable`, on the database at `databaseUrl`. */
+/** An HTTP server with `/cable`, on the database at `databaseUrl`. */
 export async function startCableServer(options: CableServerOptions): Promise<CableServer> {
-  const { databaseUrl, pollMs = hourMs, port = 0, beforeRead, afterRead, ...cableOptions } = options;
+  const {
+    databaseUrl,
+    pollMs = hourMs,
+    port = 0,
+    onRequest = upgradeOnly,
+    beforeRead,
+    afterRead,
+    ...cableOptions
+  } = options;
   const errors: Error[] = [];
   const onError = (error: Error): void => void errors.push(error);
   const database = openDatabase({ url: databaseUrl, name: 'cable test', connections: 4, waiting: 50, onError });
   const reader = intercepted(database, beforeRead, afterRead);
   const notifications = openNotifications({ reader, pollMs, onError });
-  const server = createServer((_, response) => response.writeHead(426).end());
+  const server = createServer(onRequest);
   const base = { notifications, epoch: 'epoch', isAllowedOrigin: () => false, onError };
   const cable = attachCable(server, { ...base, ...cableOptions });
   const connections: Socket[] = [];
@@ -53,6 +64,7 @@ export async function startCableServer(options: CableServerOptions): Promise<Cab
     errors,
     stop: async () => {
       await cable.close();
+      server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
       notifications.stop();
       await database.close();
