@@ -10,7 +10,10 @@ import { catalogRoutes } from './modules/catalog/catalog.routes.ts';
 import { checkoutRoutes } from './modules/checkout/checkout.routes.ts';
 import type { OrderDesk } from './modules/checkout/checkout.service.ts';
 import { reservationStrategies } from './modules/checkout/reservation.ts';
-import { orderRoutes } from './modules/orders/orders.routes.ts';
+import { demoRoutes } from './modules/demo/demo.routes.ts';
+import { orderEventRoutes } from './modules/notifications/order-events.routes.ts';
+import { untilNextEvent } from './modules/notifications/order-events.ts';
+import { orderRoutes, type UntilChanged } from './modules/orders/orders.routes.ts';
 import type { Resources } from './resources.ts';
 
 export type AppOptions = Readonly<{
@@ -23,7 +26,8 @@ export type AppOptions = Readonly<{
 
 /** The HTTP application, not listening yet. */
 export async function buildApp({ resources, worker, findObstacle }: AppOptions): Promise<FastifyInstance> {
-  const { config, allowedOrigins, database, batchDatabase, reader, notifications, logger, onError } = resources;
+  const { config, allowedOrigins, hasDemo, database, batchDatabase, reader, notifications, logger, onError } =
+    resources;
   const { currency, pageKeySecret, orderNumberKey, ticketKey } = resources.shop;
   const onSplit = (error: unknown): void => onError(error as Error);
   const app = createServer({ logger, allowedOrigins });
@@ -41,7 +45,10 @@ export async function buildApp({ resources, worker, findObstacle }: AppOptions):
     onSplit,
   });
   checkoutRoutes(app, { reserve, reader, notifications, worker, onError, waiting: 0 }, ticketKey);
-  orderRoutes(app, { reader, ticketKey });
+  const untilChanged: UntilChanged = (order, signal) => untilNextEvent(notifications, order, signal);
+  orderRoutes(app, { reader, ticketKey, untilChanged });
+  orderEventRoutes(app, { reader, notifications, ticketKey, onError });
+  if (hasDemo) await demoRoutes(app, { database, currency });
   await referencePage(app);
 
   refuseOtherMethods();

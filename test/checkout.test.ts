@@ -134,7 +134,10 @@ describe('an order', () => {
     expect((await stranger.order(id)).json()).toEqual(notFound);
     expect((await new Shopper(shop.app).order(id)).json()).toEqual(notFound);
     expect((await shopper.order('abc')).statusCode).toBe(404);
-    expect((await shopper.order(id)).headers).toMatchObject({ vary: 'Authorization', etag: expect.any(String) });
+    expect((await shopper.order(id)).headers).toMatchObject({
+      vary: 'Authorization, Prefer',
+      etag: expect.any(String),
+    });
   });
 
   it('keeps name, description and price of the moment of sale', async () => {

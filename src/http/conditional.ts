@@ -26,6 +26,12 @@ export function sendConditional(
   return reply.type('application/json; charset=utf-8').serializer(String).send(body);
 }
 
+/** Whether the client has something that `document` has taken the place of; false when it does not say what it has. */
+export function hasOutdated(request: FastifyRequest, reply: FastifyReply, document: unknown): boolean {
+  const noneMatch = request.headers['if-none-match'];
+  return noneMatch !== undefined && !matches(noneMatch, etagOf(String(reply.serialize(document))));
+}
+
 /** Marks an answer as one that only who asked may keep, and that depends on who asked. */
 export function markPrivate(reply: FastifyReply): FastifyReply {
   return addVary(reply.header('Cache-Control', 'private, no-cache'), 'Authorization');
@@ -36,7 +42,8 @@ export function markPublic(reply: FastifyReply): FastifyReply {
   return reply.header('Cache-Control', 'public, no-cache');
 }
 
-function addVary(reply: FastifyReply, field: string): FastifyReply {
+/** Adds a request header that the answer depends on. */
+export function addVary(reply: FastifyReply, field: string): FastifyReply {
   const present = reply.getHeader('Vary');
   return reply.header('Vary', present ? `${present}, ${field}` : field);
 }

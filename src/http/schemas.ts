@@ -105,6 +105,12 @@ function describedError(status: ErrorStatus, messages: readonly string[]) {
   };
 }
 
+/** The answers of a route that sends events for as long as its client listens; `nothingLeft` says what 204 means. */
+export function streamAnswers(nothingLeft: string, errors: ErrorMessages = {}) {
+  const events = { description: 'The events.', content: { 'text/event-stream': { schema: Type.String() } } };
+  return { 200: events, 204: Type.Null({ description: nothingLeft }), ...describedErrors(errors) };
+}
+
 type HeaderDescriptions = Readonly<Record<string, string>>;
 
 function describedHeaders(headers: HeaderDescriptions) {

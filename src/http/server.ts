@@ -111,8 +111,17 @@ function allowOrigins(app: FastifyInstance, origins: readonly string[]): void {
       'If-None-Match',
       'If-Modified-Since',
       'Idempotency-Key',
+      'Last-Event-ID',
+      'Prefer',
     ],
-    exposedHeaders: ['Shopping-Basket-ID', 'ETag', 'Location', 'Retry-After', 'Idempotent-Replayed'],
+    exposedHeaders: [
+      'Shopping-Basket-ID',
+      'ETag',
+      'Location',
+      'Retry-After',
+      'Idempotent-Replayed',
+      'Preference-Applied',
+    ],
     maxAge: 600,
     // OPTIONS is answered by the routes: 204 with what is allowed, for a preflight and for anybody else.
     strictPreflight: false,

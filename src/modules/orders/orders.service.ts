@@ -30,9 +30,20 @@ export type OrderError = { code: ErrorCode; message: string };
 /** How far an order has come: `order` once it is completed, `error` once it has failed or was cancelled. */
 export type OrderStatus = { id: string; status: OrderState; order: Order | null; error: OrderError | null };
 
+/** Where an order stands in its basket's stream of events: none beyond `offset` has gone into its status. */
+export type OrderPosition = Readonly<{ orderId: string; basketId: string; offset: number }>;
+
+/** An order and what opens it. */
+export type FoundOrder = Readonly<{ status: OrderStatus; position: OrderPosition; basketToken: string }>;
+
 /** Where a client asks after the order with that id. */
 export function orderPath(id: string): string {
   return `/api/v2/orders/${id}`;
+}
+
+/** Whether it is decided how the checkout ends. */
+export function hasEnded({ order, error }: OrderStatus): boolean {
+  return order !== null || error !== null;
 }
 
 /** The order with that id, for whoever holds the token of the basket it came from; not found for anybody else. */
@@ -41,10 +52,14 @@ export async function getOrderOfBasket(
   id: string,
   token: string | null,
   departure?: Departure,
-): Promise<Result<OrderStatus>> {
+): Promise<Result<FoundOrder>> {
   const found = token !== null && isUuid(id) ? await lineOf(reader).submit(id.toLowerCase(), departure) : null;
-  if (found?.basketToken !== token) return refused('not_found', `Couldn't find Order with 'id'="${id.slice(0, 100)}"`);
-  return accepted(found.status);
+  return found !== null && found.basketToken === token ? accepted(found) : orderNotFound(id);
+}
+
+/** The answer to who asks for an order that is not there, or not theirs. */
+export function orderNotFound(id: string): ReturnType<typeof refused> {
+  return refused('not_found', `Couldn't find Order with 'id'="${id.slice(0, 100)}"`);
 }
 
 /** The order with that id, for the shop's own use. Throws when there is none. */
@@ -54,7 +69,6 @@ export async function getOrder(reader: Reader, id: string): Promise<OrderStatus>
   return found.status;
 }
 
-type FoundOrder = Readonly<{ status: OrderStatus; basketToken: string }>;
 type OrderLine = Coalescer<string, FoundOrder | null>;
 
 const readLimits: CoalescerLimits = { waiting: 10_000, waitingPerKey: 0, batch: 500, inFlight: 2, waitMs: 5_000 };
@@ -83,8 +97,13 @@ function openLine(reader: Reader): OrderLine {
 /** Those who ask for the same order at the same time share an answer. */
 async function findOrders(reader: Reader, ids: readonly string[]): Promise<(FoundOrder | null)[]> {
   const rows = await readOrders(reader, [...new Set(ids)]);
-  const found = new Map(rows.map((row) => [row.id, { status: statusOf(row), basketToken: row.basket_token }]));
+  const found = new Map(rows.map((row) => [row.id, toFoundOrder(row)]));
   return ids.map((id) => found.get(id) ?? null);
+}
+
+function toFoundOrder(row: OrderRow): FoundOrder {
+  const position = { orderId: row.id, basketId: row.basket_id, offset: row.last_event_offset };
+  return { status: statusOf(row), position, basketToken: row.basket_token };
 }
 
 function statusOf(row: OrderRow): OrderStatus {

@@ -5,8 +5,11 @@ export type ErrorCode = 'payment_required' | 'hold_expired' | 'cancelled' | 'int
 
 export type OrderRow = {
   id: string;
+  basket_id: string;
   /** The credential for the basket that it came from. */
   basket_token: string;
+  /** Of the basket's stream of events. */
+  last_event_offset: number;
   currency: string;
   total: number;
   created_at: Date;
@@ -26,10 +29,10 @@ export type OrderLineRow = {
   unit_price: number;
 };
 
-/** One statement, so that the state and the lines are of the same moment. */
+/** One statement, so that the state, the lines and the end of the stream are of the same moment. */
 const selectOrders = sql(
   'orders.order',
-  `SELECT o.id, b.token AS basket_token, o.currency, o.total, o.created_at, c.email,
+  `SELECT o.id, o.basket_id, b.token AS basket_token, b.last_event_offset, o.currency, o.total, o.created_at, c.email,
           s.state, s.error_code, s.error_message,
           CASE WHEN s.state IN ('completed', 'refunded') THEN (
             SELECT json_agg(json_build_object('product_id', l.product_id, 'name', l.name, 'description', l.description,
