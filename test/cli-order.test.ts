@@ -148,7 +148,7 @@ describe('order, in a shop that sells', () => {
     const made = await makeEnded();
     const cable = await startCableServer({ databaseUrl: shop.url, pollMs: 50 });
     const client = await connect(cable.port);
-    const identifier = identifierOf({ id: '', token: made.shopper.token ?? '' });
+    const identifier = identifierOf({ token: made.shopper.token ?? '' });
     client.send({ command: 'subscribe', identifier });
     await client.settled();
 

@@ -9,7 +9,7 @@ const clockSlackSeconds = 60;
 type Position = Readonly<{ offset: number; epoch: string }>;
 
 /** What a client asks to be told again: what came after its position in each stream, otherwise after a time. */
-export type HistoryRequest = Readonly<{
+type HistoryRequest = Readonly<{
   sinceSeconds: number | null;
   positions: ReadonlyMap<string, Position>;
 }>;
