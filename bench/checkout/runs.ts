@@ -1,11 +1,9 @@
+import asStarted from '../../bin/node-options-of-start.json' with { type: 'json' };
 import type { Database } from '../../src/platform/db.ts';
 import { type Child, startChild } from './child.ts';
 import { type CpuTimes, cpuTimes } from './cpu.ts';
 import type { DirectAnswer, DirectSetup, LoadAnswer, LoadQuestion, ServerSetup } from './messages.ts';
 import { awaitEnds, fillBaskets, type Outcome, readClock, readOutcome, type Shelf } from './shop.ts';
-
-/** What `start` runs with. */
-const asStarted = ['--max-semi-space-size=64', '--min-semi-space-size=64'];
 
 export type Bench = Readonly<{
   database: Database;
