@@ -247,16 +247,10 @@ describe('a target or method out of the ordinary', () => {
     (target) => expectOk(get(target, close)),
   );
 
-  it.each([
-    '*',
-    '//evil.example/up',
-    'ftp://shop.example/up',
-    'http://shop.example',
-    '/../up',
-    '/up;a',
-    '/%2e%2e/up',
-    '/\\up',
-  ])('%s is nothing', async (target) => expectOneError(await exchange(port, get(target, close)), 404, 'Not found'));
+  it.each(['*', '//evil.example/up', 'ftp://shop.example/up', '/../up', '/up;a', '/%2e%2e/up', '/\\up'])(
+    '%s is nothing',
+    async (target) => expectOneError(await exchange(port, get(target, close)), 404, 'Not found'),
+  );
 
   it.each([
     'X-HTTP-Method-Override: DELETE',
@@ -324,6 +318,31 @@ describe('a body', () => {
     expectOneError(await exchange(port, post('')), 400, 'Missing parameter: product');
     const bare = message(write, host, close);
     expectOneError(await exchange(port, bare), 400, 'Missing parameter: product');
+  });
+
+  describe.each([
+    ['that is no JSON', '{"product":', 'Invalid JSON in the request body'],
+    ['with a byte order mark', '\ufeff{}', 'Invalid JSON in the request body'],
+    ['that forges a prototype', '{"__proto__":{}}', 'The request body has a key that is not allowed'],
+  ])('%s', (_, body, text) => {
+    const broken = message(write, host, json, `Content-Length: ${Buffer.byteLength(body)}`) + body;
+
+    it('is refused, and the connection goes on', async () => {
+      const [refusal, ...rest] = await exchange(port, broken + get('/up', close));
+      expect([refusal?.status, JSON.parse(refusal?.body ?? '')]).toEqual([
+        400,
+        { error: { code: 400, messages: [text] } },
+      ]);
+      expect(refusal?.headers.connection).not.toBe('close');
+      expect(rest.map(({ status }) => status)).toEqual([200]);
+    });
+
+    it('does not save the connection from what follows it and is no request', async () => {
+      const responses = await exchange(port, `${broken}nonsense\r\n\r\n`);
+      for (const { status, headers } of responses.slice(1))
+        expect([status, headers.connection]).toEqual([400, 'close']);
+      expect(responses.length).toBeLessThanOrEqual(2);
+    });
   });
 
   it('that breaks off changes nothing and is no fault of the program', async () => {

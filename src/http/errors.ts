@@ -32,7 +32,7 @@ export function answerErrors(app: FastifyInstance, sendError: SendError): void {
 export function errorSender(logger: FastifyBaseLogger): SendError {
   const tellOutage = reportRarely((err, untold) => logger.warn({ err, untold }, 'Requests are answered with 503'));
   return (error, request, reply) => {
-    if (error instanceof Refused) return sendRefusal(request, reply, error.refusal);
+    if (error instanceof Refused) return sendRefusal(request, keepConnection(request, reply), error.refusal);
     if (error instanceof Unavailable) {
       tellOutage(error);
       return sendRefusal(request, reply.header('Retry-After', error.retryAfterSeconds), inPlainWords('unavailable'));
@@ -42,6 +42,15 @@ export function errorSender(logger: FastifyBaseLogger): SendError {
       logger.error({ reqId: request.id, err: error, route: request.routeOptions.url }, 'request failed');
     return sendRefusal(request, reply, inPlainWords(kind));
   };
+}
+
+/**
+ * Fastify ends the connection after every body that cannot be used, as there may be more of it. What is refused by its
+ * content was read to its end, so that the next request can follow, if the client wants to and the server is not closing.
+ */
+function keepConnection(request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const goesOn = reply.hasHeader('Connection') && reply.raw.shouldKeepAlive && request.server.server.listening;
+  return goesOn ? reply.header('Connection', 'keep-alive') : reply;
 }
 
 function kindOfError(error: unknown): RefusalKind {

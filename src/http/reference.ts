@@ -34,7 +34,10 @@ export function describeApi(): SwaggerOptions {
 /** Serves the document at `/openapi.json` and a page to read it at `/docs`, where `/` leads; both work without the internet. */
 export async function referencePage(app: FastifyInstance): Promise<void> {
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
-  app.get('/', { schema: { hide: true } }, async (_request, reply) => reply.redirect('/docs/'));
+  app.get('/', { schema: { hide: true } }, async (request, reply) =>
+    // The router takes the target that stands for the whole server for this path.
+    request.url === '*' ? reply.callNotFound() : reply.redirect('/docs/'),
+  );
   await app.register(scalar, {
     routePrefix: '/docs',
     configuration: {
