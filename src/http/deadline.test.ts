@@ -1,11 +1,13 @@
 import Fastify, { type FastifyInstance } from 'fastify';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { answerInTime } from './deadline.ts';
+import { type EventStream, EventStreams } from './event-stream.ts';
 import { followRequests } from './open-requests.ts';
 
 let app: FastifyInstance;
 let address: string;
 let letGo: () => void;
+let stream: EventStream | null;
 
 beforeEach(async () => {
   app = Fastify();
@@ -15,6 +17,11 @@ beforeEach(async () => {
   app.get('/at-once', () => ({ done: true }));
   app.all('/late', async () => promise.then(() => ({ done: true })));
   app.get('/half', (_, reply) => reply.send(new ReadableStream({ start: (stream) => stream.enqueue('half') })));
+  const streams = new EventStreams(app);
+  app.get('/events', async (_, reply) => {
+    stream = streams.open(reply, () => undefined);
+    return reply;
+  });
   address = await app.listen({ host: '127.0.0.1', port: 0 });
 });
 afterEach(async () => {
@@ -45,6 +52,14 @@ describe('a request that is not answered in time', () => {
     const response = await fetch(`${address}/half`);
     await expect(response.text()).rejects.toThrow('terminated');
   });
+});
+
+it('a stream of events goes on, however long ago it was asked for', async () => {
+  const response = await fetch(`${address}/events`);
+  await fetch(`${address}/late`);
+  stream?.send({ id: 1, event: 'news', data: '{}' });
+  stream?.end();
+  expect(await response.text()).toMatch(/event: news\ndata: \{\}\n\n$/);
 });
 
 describe('a request before its time has come', () => {
