@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyReply } from 'fastify';
 import { Unavailable } from '../shared/refusal.ts';
 
 /** What a client is sent. `data` is one line. `id` comes back as Last-Event-ID when the client connects again. */
-export type StreamedEvent = Readonly<{ id: number; event: string; data: string }>;
+type StreamedEvent = Readonly<{ id: number; event: string; data: string }>;
 
 export type EventStream = Readonly<{
   send(event: StreamedEvent): void;

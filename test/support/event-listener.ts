@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { type IncomingHttpHeaders, type IncomingMessage, request } from 'node:http';
 
-export type HeardEvent = Readonly<{ id: string; event: string; data: unknown }>;
+type HeardEvent = Readonly<{ id: string; event: string; data: unknown }>;
 
 /** A client of server-sent events that does no more than read what comes. */
 export type EventListener = Readonly<{
