@@ -1,5 +1,6 @@
 import type { FastifyInstance, InjectOptions, LightMyRequestResponse as Response } from 'fastify';
 import { buildApp } from '../../src/app.ts';
+import type { OrderDesk } from '../../src/modules/checkout/checkout.service.ts';
 import { readConfig } from '../../src/platform/config.ts';
 import { sql, type Value } from '../../src/platform/db.ts';
 import { openResources, type Resources } from '../../src/resources.ts';
@@ -51,6 +52,11 @@ export async function openTestShop(environment: Record<string, string> = {}): Pr
       await database.drop();
     },
   };
+}
+
+/** Another application of the shop, which hands its orders over to `worker`. Close it when done. */
+export function openAppBeside({ resources }: TestShop, worker: OrderDesk): Promise<FastifyInstance> {
+  return buildApp({ resources, worker, findObstacle: async () => null });
 }
 
 /** Puts a product with so much stock on sale, booked as received, and returns its id. */

@@ -1,8 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { addProduct, endedOrder, openTestShop, orderIdOf, Shopper, type TestShop } from '../../../test/support/shop.ts';
-import { buildApp } from '../../app.ts';
+import {
+  addProduct,
+  endedOrder,
+  openAppBeside,
+  openTestShop,
+  orderIdOf,
+  Shopper,
+  type TestShop,
+} from '../../../test/support/shop.ts';
 import type { Database } from '../../platform/db.ts';
 import { GatewayRefusedRequest, GatewayUnanswered, type PaymentGateway } from '../payments/payments.service.ts';
 import { type OrderWorker, startOrderWorker } from './order-worker.ts';
@@ -140,7 +147,7 @@ describe('a worker that winds down', () => {
     };
     const { calls, counting } = countCalls(hesitant);
     worker = await startOrderWorker({ ...shop.resources, gateway: counting, pollMs: 10, onError: () => undefined });
-    const app = await buildApp({ resources: shop.resources, worker, findObstacle: async () => null });
+    const app = await openAppBeside(shop, worker);
     const waiting = new Shopper(app);
     await waiting.put(product, 1);
     const nobodyWaits = await order(product, 'tok_unanswered', app);
