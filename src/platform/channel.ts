@@ -98,10 +98,11 @@ async function listenOnce(signal: AbortSignal, options: ListenOptions, onListeni
     keepAlive: true,
     keepAliveInitialDelayMillis: 2_000,
   });
-  const lost = new Promise<never>((_, reject) => {
-    client.on('error', reject).on('end', () => reject(new Error('The connection was ended')));
-  });
-  lost.catch(() => undefined);
+  const lost = new AbortController();
+  client.on('error', (error) => lost.abort(error));
+  client.on('end', () => lost.abort(new Error('The connection was ended')));
+  // One for all of its heartbeats: what waits for each of them anew would add up while the connection lives.
+  const over = AbortSignal.any([signal, lost.signal]);
   client.on('notification', ({ payload }) => options.onPayload(payload ?? ''));
   const stop = (): void => void socket.destroy();
   signal.addEventListener('abort', stop, { once: true });
@@ -110,7 +111,7 @@ async function listenOnce(signal: AbortSignal, options: ListenOptions, onListeni
     await client.query(`LISTEN ${options.channel}`);
     onListening();
     for (;;) {
-      await Promise.race([lost, sleep(options.heartbeatMs, undefined, { signal, ref: false })]);
+      await heartbeatDue(options.heartbeatMs, over);
       await checkStillListening(client, options.channel);
     }
   } finally {
@@ -118,6 +119,12 @@ async function listenOnce(signal: AbortSignal, options: ListenOptions, onListeni
     // Not a farewell: where the network swallows everything, it would never be through.
     socket.destroy();
   }
+}
+
+/** Throws what ends the connection before it is due. */
+async function heartbeatDue(heartbeatMs: number, over: AbortSignal): Promise<void> {
+  await sleep(heartbeatMs, undefined, { signal: over, ref: false }).catch(() => undefined);
+  over.throwIfAborted();
 }
 
 /** Also what tells a connection that is shared with others, of which a pooler gives another each time. */

@@ -11,6 +11,8 @@ import {
 
 /** Few, so that thousands of clients that come back at once leave the database to those who shop. */
 const readsAtOnce = 4;
+/** Orders are read in batches, two at a time whoever asks: this many fill one, where few would wait for each other. */
+const messagesAtOnce = 500;
 const retryAfterMs = 1_000;
 const outageReportsMs = 1_000;
 
@@ -24,7 +26,8 @@ export type IsWanted = () => boolean;
 export class CableReads {
   readonly #notifications: Notifications;
   readonly #onError: (error: Error) => void;
-  readonly #inTurn = inTurns(readsAtOnce);
+  readonly #readsInTurn = inTurns(readsAtOnce);
+  readonly #messagesInTurn = inTurns(messagesAtOnce);
   readonly #messages = new Map<string, Promise<string | undefined>>();
   #nextOutageReportAt = 0;
 
@@ -70,15 +73,16 @@ export class CableReads {
   #renderShared(event: OutcomeEvent): Promise<string | undefined> {
     const render = async (): Promise<string> => JSON.stringify(await renderMessage(this.#notifications, event));
     const message =
-      this.#messages.get(event.id) ?? this.#attempt(render).finally(() => this.#messages.delete(event.id));
+      this.#messages.get(event.id) ??
+      this.#attempt(render, this.#messagesInTurn).finally(() => this.#messages.delete(event.id));
     this.#messages.set(event.id, message);
     return message;
   }
 
   /** Undefined after a failure, once it is time to try again. */
-  async #attempt<T>(read: () => Promise<T>): Promise<T | undefined> {
+  async #attempt<T>(read: () => Promise<T>, inTurn = this.#readsInTurn): Promise<T | undefined> {
     try {
-      return await this.#inTurn(read);
+      return await inTurn(read);
     } catch (error) {
       this.#report(error as Error);
       await sleep(retryAfterMs * (0.5 + Math.random()), undefined, { ref: false });
