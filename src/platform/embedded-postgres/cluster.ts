@@ -20,7 +20,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { type Account, commandOf } from './account.ts';
 import type { Binaries } from './binaries.ts';
-import { failure, type Place } from './place.ts';
+import { clusterFailure, type Place } from './place.ts';
 
 const unfinishedPrefix = 'postgres.new-';
 /** Repeated, for an initdb whose caller was killed may still be writing there. */
@@ -47,7 +47,7 @@ export function readPassword(place: Place): string {
   try {
     return readFileSync(place.password, 'utf8').trim();
   } catch (cause) {
-    throw failure(place, `The password of the PostgreSQL cluster in ${place.cluster} cannot be read`, cause);
+    throw clusterFailure(place, `The password of the PostgreSQL cluster in ${place.cluster} cannot be read`, cause);
   }
 }
 
@@ -68,7 +68,7 @@ async function createCluster(place: Place, binaries: Binaries, account: Account,
   try {
     await runApart(command);
   } catch (cause) {
-    throw failure(place, 'initdb could not create the PostgreSQL cluster', cause);
+    throw clusterFailure(place, 'initdb could not create the PostgreSQL cluster', cause);
   }
   renameSync(cluster, place.cluster);
   syncFolder(place.dataDir);
@@ -133,7 +133,7 @@ function isMissingOrEmpty(folder: string): boolean {
 function checkVersion(place: Place, version: string): void {
   const file = join(place.cluster, 'PG_VERSION');
   if (!existsSync(file)) {
-    throw failure(
+    throw clusterFailure(
       place,
       `${place.cluster} is not a PostgreSQL cluster. Move it away, or set DATA_DIR to another folder`,
     );
@@ -141,7 +141,7 @@ function checkVersion(place: Place, version: string): void {
   const made = readFileSync(file, 'utf8').trim();
   const runs = /(\d+)\.\d+/.exec(version)?.[1];
   if (made === runs) return;
-  throw failure(
+  throw clusterFailure(
     place,
     `The cluster in ${place.cluster} was made by PostgreSQL ${made}, but PostgreSQL ${runs} is installed here. ` +
       `Dump it with version ${made} and restore it, or set DATA_DIR to another folder`,
@@ -153,7 +153,7 @@ function giveTo(account: Account, place: Place): void {
   const owner = lstatSync(place.cluster).uid;
   if (owner === account.uid) return;
   if (process.getuid?.() !== 0) {
-    throw failure(
+    throw clusterFailure(
       place,
       `The cluster in ${place.cluster} belongs to user ${owner}. Run as that user or as root, or set DATA_DIR`,
     );

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { failure, openPlace, type Place } from './place.ts';
+import { clusterFailure, failure, openPlace, type Place } from './place.ts';
 
 let place: Place;
 
@@ -14,6 +14,13 @@ afterEach(() => rmSync(place.dataDir, { recursive: true }));
 it('names no log before there is one', () => {
   expect(failure(place, 'initdb failed', new Error('No space left')).message).toBe(
     `initdb failed: No space left\n  folder: ${place.dataDir}`,
+  );
+});
+
+it('leaves the log of the server out where the cluster is what is wrong', () => {
+  writeFileSync(place.log, 'database system is ready\n');
+  expect(clusterFailure(place, 'Made by PostgreSQL 17').message).toBe(
+    `Made by PostgreSQL 17\n  folder: ${place.dataDir}`,
   );
 });
 

@@ -56,14 +56,23 @@ function placeIn(dataDir: string): Place {
   };
 }
 
-/** An error that names the folder and, if there is one, the log, and quotes the end of the log. */
+/** An error of the cluster, of which the server's log says nothing: names the folder. */
+export function clusterFailure(place: Place, what: string, cause?: unknown): Error {
+  return new Error(headOf(place, what, cause).join('\n'), { cause });
+}
+
+/** An error of the server: names the folder and, if there is one, the log, and quotes the end of the log. */
 export function failure(place: Place, what: string, cause?: unknown): Error {
-  const reason = cause instanceof Error ? `: ${cause.message}` : '';
-  const lines = [`${what}${reason}`, `  folder: ${place.dataDir}`];
+  const lines = headOf(place, what, cause);
   if (existsSync(place.log)) lines.push(`  log: ${place.log}`);
   const tail = lastLines(place.log);
   if (tail.length > 0) lines.push('  its last lines:', ...tail.map((line) => `    ${line}`));
   return new Error(lines.join('\n'), { cause });
+}
+
+function headOf(place: Place, what: string, cause: unknown): string[] {
+  const reason = cause instanceof Error ? `: ${cause.message}` : '';
+  return [`${what}${reason}`, `  folder: ${place.dataDir}`];
 }
 
 function lastLines(file: string): string[] {
