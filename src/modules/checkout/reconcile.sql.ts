@@ -24,12 +24,15 @@ const selectAttempts = sql(
      LEFT JOIN payment_attempts p ON p.order_id = wanted.order_id AND p.attempt = wanted.attempt`,
 );
 
-/** Orders by id, as the gateway's keys are, so that its pages and these go side by side. */
+const lowestId = '00000000-0000-0000-0000-000000000000';
+const highestId = 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+
+/** Orders by id, as the gateway's keys are, so that its pages and these go side by side: always bounds of the index. */
 const selectPaid = sql(
   'reconcile.paid',
   `SELECT p.order_id, p.attempt FROM payment_attempts p
     WHERE p.state IN ('captured', 'refunded') AND p.created_at >= $1 AND p.created_at < $2
-      AND p.order_id >= $3 AND ($4::uuid IS NULL OR p.order_id < $4) AND ($5::uuid IS NULL OR p.order_id > $5)
+      AND p.order_id >= $3 AND p.order_id < $4 AND p.order_id > $5
     ORDER BY p.order_id LIMIT $6`,
 );
 
@@ -71,7 +74,7 @@ export function readPaid(
 ): Promise<PaidAttempt[]> {
   const { since, until, fromOrderId, untilOrderId, afterOrderId, limit } = page;
   const period = [since.toISOString(), until.toISOString()];
-  return reader.query(selectPaid, [...period, fromOrderId, untilOrderId, afterOrderId, limit]);
+  return reader.query(selectPaid, [...period, fromOrderId, untilOrderId ?? highestId, afterOrderId ?? lowestId, limit]);
 }
 
 /** Money of an order that was not sold has gone back: our books say so from now on. */

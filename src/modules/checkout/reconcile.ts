@@ -43,7 +43,14 @@ type Listed = ReadonlyMap<string, boolean>;
 /** Part of our book: orders from `fromOrderId` on, up to before `untilOrderId`; null: to the end. */
 type Stretch = Period & Readonly<{ fromOrderId: string; untilOrderId: string | null }>;
 
-const firstId = '00000000-0000-0000-0000-000000000000';
+/** Of an order that was paid longer after its acceptance, only the gateway's list tells. */
+const longestWayMs = 7 * 86_400_000;
+
+/** What no order has an id below that was accepted from `time` on: ids are UUIDv7 (RFC 9562), which begin with theirs. */
+function lowestIdAt(time: number): string {
+  const hex = Math.max(0, time).toString(16).padStart(12, '0');
+  return `${hex.slice(0, 8)}-${hex.slice(8)}-0000-0000-000000000000`;
+}
 
 /**
  * Compares the gateway's book with ours from `since` on, up to `until`: what is newer may still be on its way. Money that
@@ -54,7 +61,7 @@ const firstId = '00000000-0000-0000-0000-000000000000';
 export async function reconcile(desk: ReconcilerDesk, since: Date, until: Date): Promise<Reconciliation> {
   const discrepancies: Discrepancy[] = [];
   let compared = 0;
-  let fromOrderId = firstId;
+  let fromOrderId = lowestIdAt(since.getTime() - longestWayMs);
   let listed: Listed = new Map();
   for (let afterKey: string | null = null; ; ) {
     const page: TheirPage = await listTheirs(desk.gateway, since, afterKey);
