@@ -16,6 +16,7 @@ const ARROWS = {
   checkout: ['basket', 'idempotency', 'inventory', 'notifications', 'orders', 'payments'],
   demo: ['catalog'],
   notifications: ['orders'],
+  webhooks: ['orders'],
 };
 
 const MODULES = '^src/modules/';

@@ -17,6 +17,8 @@ export type Resources = Readonly<{
   hasDemo: boolean;
   logger: Logger;
   onError: (error: Error) => void;
+  /** For what keeps connections of its own. */
+  databaseUrl: string;
   /** Writes and the reads that decide something. */
   database: Database;
   /** For transactions of many requests: they give up on a lock soon. */
@@ -80,7 +82,7 @@ export async function openResources(config: Config, databaseUrl: string): Promis
     },
   );
   const allowedOrigins = originsOf(config.ALLOWED_ORIGINS);
-  const base = { config, allowedOrigins, hasDemo: hasDemo(config), logger, onError, shop, close };
+  const base = { config, allowedOrigins, hasDemo: hasDemo(config), logger, onError, databaseUrl, shop, close };
   return { ...base, database, batchDatabase, workerDatabase, reader, gateway, notifications };
 }
 

@@ -28,6 +28,10 @@ const refused: Record<string, Import> = {
     from: 'src/modules/notifications/cable.socket.ts',
     to: 'src/modules/basket/basket.service.ts',
   },
+  'arrows-of-webhooks': {
+    from: 'src/modules/webhooks/deliver.ts',
+    to: 'src/modules/notifications/notifications.service.ts',
+  },
   'arrows-of-the-other-modules': {
     from: 'src/modules/catalog/catalog.routes.ts',
     to: 'src/modules/basket/basket.service.ts',

@@ -7,7 +7,7 @@ import { text } from 'node:stream/consumers';
 export type Received = Readonly<{ path: string; headers: IncomingHttpHeaders; body: string }>;
 
 /** Answers a request, or does not. */
-export type Answering = (response: ServerResponse, received: Received) => void | Promise<void>;
+export type Answering = (response: ServerResponse) => void | Promise<void>;
 
 /** A shop's own server, to which webhooks are sent. */
 export type WebhookReceiver = Readonly<{
@@ -29,9 +29,8 @@ export async function openReceiver(port = 0): Promise<WebhookReceiver> {
   const received: Received[] = [];
   let answering = withStatus(204);
   const server = createServer(async (request, response) => {
-    const arrived = { path: request.url ?? '', headers: request.headers, body: await text(request) };
-    received.push(arrived);
-    await answering(response, arrived);
+    received.push({ path: request.url ?? '', headers: request.headers, body: await text(request) });
+    await answering(response);
   });
   server.listen(port, '127.0.0.1');
   await once(server, 'listening');

@@ -13,8 +13,6 @@ export type Pace = Readonly<{
   retries: number;
   firstRetryS: number;
   longestRetryS: number;
-  /** Whether each pause is up to twice as long as the one before. */
-  backsOff: boolean;
 }>;
 
 /** 5 to 10 s, then about twice as long each time, up to 4 h: some three days. */
@@ -26,7 +24,6 @@ export const usualPace: Pace = {
   retries: 30,
   firstRetryS: 5,
   longestRetryS: 4 * 3_600,
-  backsOff: true,
 };
 
 /** Where deliveries end that were tried in vain. */
@@ -72,7 +69,7 @@ export async function ensureQueue({ boss }: JobQueue, endpointId: string, pace: 
     deadLetter: deadLetters,
     retryLimit: pace.retries,
     retryDelay: pace.firstRetryS,
-    retryBackoff: pace.backsOff,
+    retryBackoff: true,
     retryDelayMax: pace.longestRetryS,
     heartbeatSeconds: heartbeatS,
     expireInSeconds: expiryS,

@@ -32,7 +32,8 @@ export function startWebhooks(options: WebhookWorkerOptions): { stop: () => Prom
     stop: async () => {
       worker.isStopping = true;
       await stopRounds();
-      await worker.close();
+      // What the database does not hear of now it finds out by itself.
+      await worker.close().catch(options.onError);
     },
   };
 }
