@@ -73,6 +73,7 @@ function commandLine(execute: Execute): Command {
     );
   addStockCommands(add('stock', 'show or change the stock of a product, also while it sells'), version, execute);
   addOrderCommands(add('order', 'show, cancel or retry orders, also while the shop sells'), version, execute);
+  addWebhookCommands(add('webhook', 'tell other programs of what happens to orders'), version, execute);
   add('reconcile', "compare the gateway's book with the shop's, and give back what was taken for nothing")
     .option('--hours <N>', 'how far back', wholeNumber(1, 8_760), 24)
     .action((options: { hours: number }) =>
@@ -142,6 +143,41 @@ function oneLine(text: string): string {
     .replace(/^error: command-argument value (.*) is invalid for argument '(.*)'\. It (.*)\.$/, 'error: $2 $3, not $1.')
     .replace(/^error:/, 'scalecommerce:')
     .replace(/\s*\n\s*/g, ' ')}\n`;
+}
+
+function addWebhookCommands(webhook: Command, version: string, execute: Execute): void {
+  const add = (usage: string, description: string): Command =>
+    versioned(webhook.command(usage).description(description), version);
+  const addOfOne = (usage: string, description: string): Command =>
+    add(usage, description).argument('<ID>', 'the id of the endpoint');
+
+  add('add', 'send a signed message to a URL for every outcome from now on')
+    .argument('<URL>', 'where to: https, on port 443 of a public address')
+    .option('--description <TEXT>', 'what it is for, to tell it from others', shortText)
+    .action((url: string, flags: { description?: string }) =>
+      execute(() => run(async (config) => (await import('./webhook.ts')).addWebhookCommand(config, url, flags))),
+    );
+  add('list', 'the endpoints, without their secrets').action(() =>
+    execute(() => run(async (config) => (await import('./webhook.ts')).listWebhooksCommand(config))),
+  );
+  addOfOne('remove', 'send nothing more to an endpoint').action((id: string) =>
+    execute(() => run(async (config) => (await import('./webhook.ts')).removeWebhookCommand(config, id))),
+  );
+  addOfOne('test', 'send a signed test message to an endpoint now').action((id: string) =>
+    execute(() => run(async (config) => (await import('./webhook.ts')).testWebhookCommand(config, id))),
+  );
+  add('dead', 'the messages that were given up').action(() =>
+    execute(() => run(async (config) => (await import('./webhook.ts')).deadWebhooksCommand(config))),
+  );
+  const replay = add('replay', 'send messages again that were given up')
+    .argument('[ID]', 'the id that `webhook dead` shows')
+    .option('--all', 'all of them')
+    .action((id: string | undefined, { all = false }: { all?: boolean }) => {
+      if ((id === undefined) !== all) return replay.error('error: either an ID or --all is needed');
+      return execute(() =>
+        run(async (config) => (await import('./webhook.ts')).replayWebhooksCommand(config, id ?? 'all')),
+      );
+    });
 }
 
 function versioned(command: Command, version: string): Command {
