@@ -23,11 +23,11 @@ export class Cable {
     const identifier = JSON.stringify({ channel: 'CheckoutNotificationsChannel', shopping_basket_id: basketToken });
     const isNew = !this.#listeners.has(identifier);
     this.#listeners.set(identifier, listener);
-    if (!this.#socket) this.#connect();
-    else if (isNew && this.#socket.readyState === WebSocket.OPEN) this.#subscribe(identifier);
+    if (isNew && this.#socket?.readyState === WebSocket.OPEN) this.#subscribe(identifier);
   }
 
-  #connect() {
+  /** Call once. */
+  connect() {
     this.#onState('connecting');
     const socket = new WebSocket(`${location.origin.replace(/^http/, 'ws')}/cable`, [subprotocol]);
     this.#socket = socket;
@@ -58,6 +58,6 @@ export class Cable {
     clearTimeout(this.#watch);
     this.#onState('closed');
     this.#failures++;
-    setTimeout(() => this.#connect(), Math.min(200 * 2 ** this.#failures, longestPauseMs));
+    setTimeout(() => this.connect(), Math.min(200 * 2 ** this.#failures, longestPauseMs));
   }
 }

@@ -35,5 +35,6 @@ const cable = new Cable((state) => {
   live.dataset.state = state;
   live.textContent = stateTexts[state];
 });
+cable.connect();
 openShop(cable);
 openDropSimulator();

@@ -17,7 +17,7 @@ const chartSize = { width: 400, height: 120 };
 
 /** What is seen of one drop. */
 export class DropView {
-  #drop = null;
+  #units = 0;
   #dots = [];
   #stageOf = [];
   #counts = {};
@@ -27,8 +27,9 @@ export class DropView {
   #lastTurnMs = 0;
   #isDirty = false;
 
-  begin(drop, buyers) {
-    this.#drop = drop;
+  /** Before a drop: what it would be. */
+  prepare(units, buyers) {
+    this.#units = units;
     this.#dots = Array.from({ length: buyers }, () => make('i'));
     this.#stageOf = Array.from({ length: buyers }, () => null);
     this.#counts = Object.fromEntries(Object.keys(stages).map((stage) => [stage, 0]));
@@ -36,10 +37,15 @@ export class DropView {
     byId('dots').replaceChildren(...this.#dots);
     byId('legend').replaceChildren(...Object.entries(stages).map(legendItem));
     byId('tally').hidden = true;
-    byId('race-form').dataset.drop = drop.id;
-    setPhase('filling', `${drop.name}: ${buyers.toLocaleString()} buyers fill their baskets.`);
+    setPhase('ready', 'Press the button: a product with exactly that many units is made for it.');
     this.#isDirty = true;
     this.draw(0);
+  }
+
+  begin({ name, units }, buyers) {
+    byId('clock').textContent = timeText(0);
+    this.prepare(units, buyers);
+    setPhase('filling', `${name}: ${buyers.toLocaleString()} buyers fill their baskets.`);
   }
 
   startSale(atMs) {
@@ -66,8 +72,9 @@ export class DropView {
     if (!this.#isDirty) return;
     this.#isDirty = false;
     const { sold, accepted } = this.#counts;
-    const { units } = this.#drop;
-    byId('left').textContent = (units - sold - accepted).toLocaleString();
+    const units = this.#units;
+    // A unit that was given back may be sold again before it is heard here that it was given back.
+    byId('left').textContent = Math.max(0, units - sold - accepted).toLocaleString();
     byId('meter-sold').style.width = `${(100 * sold) / units}%`;
     byId('meter-held').style.width = `${(100 * accepted) / units}%`;
     for (const stage of Object.keys(stages)) {
@@ -116,9 +123,9 @@ function setPhase(phase, words) {
 }
 
 function dotSize(buyers) {
-  if (buyers <= 100) return 20;
-  if (buyers <= 400) return 14;
-  return buyers <= 1_200 ? 10 : 8;
+  if (buyers <= 100) return 22;
+  if (buyers <= 400) return 16;
+  return buyers <= 1_200 ? 12 : 9;
 }
 
 function legendItem([stage, words]) {
@@ -137,8 +144,11 @@ function titleOf(isExact, sold, units) {
 function wordsFor({ declined, tooLate, isSoldOut }) {
   const late = `${tooLate.toLocaleString()} came too late and were told so at once.`;
   if (declined === 0) return late;
-  const cards = declined === 1 ? '1 card was declined' : `${declined.toLocaleString()} cards were declined`;
-  return `${cards}, and what they had held went back on sale${isSoldOut ? ' and to somebody else' : ''}. ${late}`;
+  const cards =
+    declined === 1
+      ? '1 card was declined, and its unit'
+      : `${declined.toLocaleString()} cards were declined, and their units`;
+  return `${cards} went back on sale${isSoldOut ? ' and to somebody else' : ''}. ${late}`;
 }
 
 function figure(words, value) {

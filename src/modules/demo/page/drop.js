@@ -6,6 +6,12 @@ const playEveryMs = 33;
 /** The part of the page in which a crowd races for a few units. */
 export function openDropSimulator() {
   let stopping = null;
+  const preview = () => {
+    if (!stopping && byId('race-form').checkValidity())
+      new DropView().prepare(byId('units').valueAsNumber, byId('buyers').valueAsNumber);
+  };
+  byId('race-form').addEventListener('change', preview);
+  preview();
   byId('stop').addEventListener('click', () => stopping?.abort());
   byId('race-form').addEventListener('submit', async (event) => {
     event.preventDefault();
