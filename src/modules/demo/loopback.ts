@@ -30,6 +30,8 @@ export class Loopback {
         ...(body === undefined ? {} : { 'content-type': 'application/json' }),
       },
     }).end(body === undefined ? undefined : JSON.stringify(body));
+    // Told of here as well when it comes after the answer has begun.
+    sent.on('error', () => undefined);
     const [response] = (await once(sent, 'response')) as [IncomingMessage];
     const text = Buffer.concat(await response.toArray()).toString();
     return { status: response.statusCode ?? 0, headers: response.headers, body: JSON.parse(text) };

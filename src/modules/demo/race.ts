@@ -104,10 +104,13 @@ class Crowd {
     for (let buyers = everybody; buyers.length > 0; buyers = this.#tooLate.splice(0, this.#unitsReturned)) {
       this.#unitsReturned = 0;
       let areCheckingOut = true;
+      const checkouts = inParallel(buyers, requestsAtOnce, (buyer) => this.#orFail(buyer, () => this.#checkOut(buyer)));
       const askers = Array.from({ length: askersAtOnce }, () => this.#askWhile(() => areCheckingOut));
-      await inParallel(buyers, requestsAtOnce, (buyer) => this.#orFail(buyer, () => this.#checkOut(buyer)));
-      areCheckingOut = false;
-      await Promise.all(askers);
+      const allCheckedOut = checkouts.finally(() => {
+        areCheckingOut = false;
+      });
+      // Together: when the race is stopped all of them fail, and none must do so unheard.
+      await Promise.all([allCheckedOut, ...askers]);
     }
   }
 
