@@ -87,6 +87,7 @@ describe("the shopper's view", () => {
     await page.click('#pay');
     expect(await told(visited, '#verdict', /Yours/)).toMatch(/3 × Lamp.*37\.50 paid/);
     expect(await textOf(visited, '#timeline')).toMatch(/sent.*Accepted \(202\).*ms.*WebSocket: completed.*ms/);
+    await told(visited, '#timeline', /server-sent events: completed/);
     await page.waitForSelector('#basket-empty:not([hidden])');
     await expectAtPeace(visited);
   });
