@@ -11,7 +11,7 @@ import { addProduct } from './support/shop.ts';
 const idleSockets = 10_000;
 const openedAtOnce = 200;
 /** With nothing else to do an answer takes some milliseconds, on a busy machine more. */
-const promptMs = 5_000;
+const promptMs = 20_000;
 /** A socket that says nothing takes some 10 KB. */
 const mostGrowthMb = 500;
 const dripping = 500;
