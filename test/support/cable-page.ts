@@ -25,8 +25,11 @@ const html = `<!doctype html>
   ConnectionMonitor.staleThreshold = 2;
   const url = location.origin.replace('http', 'ws') + '/cable';
   window.heard = {};
+  window.heardAgain = {};
   window.listenWith = (kind, token, options) => {
-    window.heard[kind] = openClient(kind, url, options).listen(token);
+    const client = openClient(kind, url, options);
+    window.heard[kind] = client.listen(token);
+    if (options.isTwice) window.heardAgain[kind] = client.listen(token);
   };
   window.isReady = true;
 </script>`;
@@ -46,17 +49,33 @@ export const serveCablePage: RequestListener = ({ url = '' }, response) => {
 /** What a client in the page was told so far; both lists as they are in {@link Listening}. */
 export type Heard = Readonly<{ told: string[]; states: string[] }>;
 
+export type PageOptions = Readonly<{
+  kinds: readonly ClientKind[];
+  token: string;
+  /** As the clients' options of these names. */
+  pingMs: number;
+  historySince?: number;
+  /** Whether each client subscribes a second time. */
+  isTwice?: boolean;
+}>;
+
+/** What each client in a page was told, as often as it subscribed. */
+export type HeardInPage = Readonly<{
+  once: Readonly<Record<ClientKind, Heard>>;
+  again: Readonly<Record<ClientKind, Heard>>;
+}>;
+
 /** Opens the page at `origin` and listens in it with each of `kinds`. Returns what each was told, whenever it is asked. */
 export async function listenInPage(
   page: Page,
   origin: string,
-  { kinds, token, pingMs }: { kinds: readonly ClientKind[]; token: string; pingMs: number },
-): Promise<() => Promise<Readonly<Record<ClientKind, Heard>>>> {
+  { kinds, token, ...options }: PageOptions,
+): Promise<() => Promise<HeardInPage>> {
   await page.goto(`${origin}/`);
   await page.waitForFunction('window.isReady');
   for (const kind of kinds) {
-    const parameters = [kind, token, { pingMs }].map((value) => JSON.stringify(value));
+    const parameters = [kind, token, options].map((value) => JSON.stringify(value));
     await page.evaluate(`listenWith(${parameters.join()})`);
   }
-  return async () => JSON.parse((await page.evaluate('JSON.stringify(heard)')) as string);
+  return async () => JSON.parse((await page.evaluate('JSON.stringify({ once: heard, again: heardAgain })')) as string);
 }
