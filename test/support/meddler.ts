@@ -15,7 +15,7 @@ export type Meddler = Readonly<{
 }>;
 
 /** Makes an event that is in no table out of one that is. */
-export type Forger = (event: OutcomeEvent) => OutcomeEvent;
+type Forger = (event: OutcomeEvent) => OutcomeEvent;
 
 const channel = 'scalecommerce_events';
 const mostBytes = 7_999;
