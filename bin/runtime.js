@@ -17,6 +17,9 @@ const pinnedPackages = {
 };
 const forwardedSignals = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'];
 const signalsOfKeys = ['SIGINT', 'SIGQUIT'];
+/** In the child's environment: the process that started it. */
+const parentVariable = 'SCALECOMMERCE_PARENT';
+const lookForParentMs = 500;
 
 /**
  * Runs a TypeScript or JavaScript file of this project, with the arguments of the command line, on a Node that can:
@@ -58,10 +61,23 @@ function startAnew(options) {
 }
 
 async function runHere(script, args) {
+  endWithParent();
   // Not the default place, a folder for all users under /tmp: what is cached there is code.
   module.enableCompileCache(path.join(modules, '.cache', 'node'));
   process.argv = [process.execPath, fileURLToPath(script), ...args];
   await import(script.href);
+}
+
+// A parent that is killed cannot pass that on; whoever did it meant this process, too.
+function endWithParent() {
+  const parent = process.env[parentVariable];
+  delete process.env[parentVariable];
+  if (parent === undefined) return;
+  const timer = setInterval(() => {
+    if (String(process.ppid) === parent) return;
+    clearInterval(timer);
+    process.kill(process.pid, 'SIGTERM');
+  }, lookForParentMs).unref();
 }
 
 function pinnedNode() {
@@ -71,7 +87,11 @@ function pinnedNode() {
 }
 
 function runInChild(node, options) {
-  const env = { ...process.env, PATH: [path.dirname(node), process.env.PATH].join(path.delimiter) };
+  const env = {
+    ...process.env,
+    PATH: [path.dirname(node), process.env.PATH].join(path.delimiter),
+    [parentVariable]: String(process.pid),
+  };
   // Listened for before there is a child: it may be told to stop as soon as it shows a sign of life.
   for (const signal of forwardedSignals) process.on(signal, () => forward(signal, child));
   const child = spawn(node, [...process.execArgv, ...options, ...process.argv.slice(1)], { stdio: 'inherit', env });

@@ -392,7 +392,6 @@ describe('a socket', () => {
     ['a number', '1'],
     ['null', 'null'],
     ['no command', '{}'],
-    ['an unknown command', '{"command":"dance","identifier":"{}"}'],
     ['a command of another type', '{"command":["subscribe"],"identifier":"{}"}'],
     ['a command in its prototype', '{"__proto__":{"command":"subscribe","identifier":"{}"}}'],
     ['no identifier', '{"command":"subscribe"}'],
@@ -407,6 +406,19 @@ describe('a socket', () => {
     client.socket.send(frame);
     expect(await client.closeCode).toBe(1008);
     expect(client.frames).toEqual([dismissal('invalid_request', false)]);
+  });
+
+  test('that sends a command of another kind is served on', async () => {
+    const { port } = await start();
+    const { basket } = await orderedBasket();
+    const client = await connect(port);
+    client.send({ command: 'whisper', identifier: identifierOf(basket), data: { typing: true } });
+    client.send({ command: 'dance' });
+    client.send(subscribe(basket));
+    await expectSoon(() => client.frames).toContainEqual({
+      type: 'confirm_subscription',
+      identifier: identifierOf(basket),
+    });
   });
 
   test('that sends a binary frame is told not to come back', async () => {

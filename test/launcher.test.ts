@@ -72,6 +72,19 @@ test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)('passes %s on and waits for 
   expect(await output).toContain('told');
 });
 
+test('told by nobody that the launcher was killed, the command ends as if told to', async () => {
+  installPinnedNode(`unset NODE_OPTIONS; exec '${process.execPath}' "$@"`);
+  installCommand(`
+    process.on('SIGTERM', () => { console.log('told'); process.exit(); });
+    setInterval(() => undefined, 1_000);
+    console.log('ready');`);
+  const child = spawn(process.execPath, [launcher], { env: tooOld, stdio: ['ignore', 'pipe', 'inherit'] });
+  const output = text(child.stdout);
+  await once(child.stdout, 'data');
+  child.kill('SIGKILL');
+  expect(await output).toContain('told');
+});
+
 test('says in one line what is missing when there is no Node that can', () => {
   const { stderr, status } = launch();
   expect(stderr).toMatch(/^scalecommerce: .*Node 24\.16 or newer.* this is v.*node_modules\/node-.* `npm ci`.*\n$/);

@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify';
 
-const waitPattern = /^\s*wait\s*=\s*"?(\d{1,9})"?\s*$/i;
+const waitPattern = /^\s*wait\s*=\s*"?(\d+)"?\s*$/i;
 
 /**
  * For how many seconds the client would wait for a better answer (`Prefer: wait=N`, RFC 7240, section 4.3), `most` at

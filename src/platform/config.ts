@@ -110,7 +110,8 @@ export const configSchema = Type.Object({
   SECRET_KEY: Type.Optional(
     Type.String({
       minLength: 16,
-      description: 'Signs page keys; the same on every node. Unset: made once and kept in the database.',
+      description:
+        'Signs page keys and tickets for events; the same on every node. Another one ends all that are in use. Unset: made once and kept in the database.',
     }),
   ),
   CURRENCY: Type.String({

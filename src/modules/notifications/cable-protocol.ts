@@ -30,7 +30,7 @@ export function parseCommand(frame: string, subprotocol: Subprotocol): Command |
   const isExtended = subprotocol === 'actioncable-v1-ext-json';
   const { command, identifier, history } = parseObject(frame) ?? {};
   const name = (isExtended ? extendedNames : plainNames).find((known) => known === command);
-  if (!name) return isExtended && typeof command === 'string' ? { name: 'extra' } : null;
+  if (!name) return typeof command === 'string' ? { name: 'extra' } : null;
   return typeof identifier === 'string'
     ? { name, identifier, history: isExtended ? parseHistory(history) : null }
     : null;

@@ -54,7 +54,9 @@ export function orderEventRoutes(app: FastifyInstance, options: OrderEventRoutes
         params: OrderParams,
         querystring: EventsQuery,
         headers: EventsHeaders,
-        response: streamAnswers('Nothing is left to listen for: all has been told.'),
+        response: streamAnswers('Nothing is left to listen for: all has been told.', {
+          404: [`Couldn't find Order with 'id'="1"`],
+        }),
       },
     },
     async (request: EventsRequest, reply) => {
