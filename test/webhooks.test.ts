@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http';
 import { Webhook } from 'standardwebhooks';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type OrderWorker, startOrderWorker } from '../src/modules/checkout/order-worker.ts';
@@ -217,6 +218,41 @@ test('a receiver that does not answer holds up no other', async () => {
   expect(receiver.received).toHaveLength(3);
 });
 
+test('a message that is not answered holds up none of the next to the same endpoint', async () => {
+  await addEndpoint();
+  receiver.answer((response) => (receiver.received.length === 1 ? undefined : withStatus(204)(response)));
+  const { failures } = startWorker({ deadlineMs: 300_000 });
+  await sell();
+  await arrived(1);
+  const next = [await sell(), await sell(), await sell()];
+  const all = await arrived(4);
+  expect(all.slice(1).map(orderIn).sort()).toEqual(next.sort());
+  expect(failures).toEqual([]);
+});
+
+test('twenty messages are on their way to an endpoint at a time, and the next leaves when any of them is taken', async () => {
+  await addEndpoint();
+  const held: ServerResponse[] = [];
+  receiver.answer((response) => void held.push(response));
+  const id = await sell();
+  await addEvents(id, 24);
+  startWorker({ deadlineMs: 300_000 });
+  await arrived(20);
+  expect(await shop.query(`SELECT FROM pgboss.job WHERE state = 'active'`)).toHaveLength(20);
+  held[7]?.writeHead(204).end();
+  await arrived(21);
+  expect(await shop.query(`SELECT FROM pgboss.job WHERE state = 'active'`)).toHaveLength(20);
+  expect(receiver.received).toHaveLength(21);
+});
+
+/** Writes further events of an order for the endpoints. */
+function addEvents(orderId: string, count: number): Promise<unknown> {
+  return shop.query(
+    `INSERT INTO webhook_outbox (event_id, order_id, kind) SELECT gen_random_uuid(), $1, 'completed' FROM generate_series(1, $2)`,
+    [orderId, count],
+  );
+}
+
 test('a receiver that is too slow is tried again', async () => {
   await addEndpoint();
   receiver.answer((response) => (receiver.received.length === 1 ? undefined : withStatus(200)(response)));
@@ -354,10 +390,7 @@ test('thousands of events are passed on, each of them once, by workers beside ea
   await shop.query('DELETE FROM webhook_outbox');
   startWorker();
   startWorker();
-  await shop.query(
-    `INSERT INTO webhook_outbox (event_id, order_id, kind) SELECT gen_random_uuid(), $1, 'completed' FROM generate_series(1, $2)`,
-    [id, count],
-  );
+  await addEvents(id, count);
   await arrived(count);
   await allSent();
   expect(receiver.received).toHaveLength(count);

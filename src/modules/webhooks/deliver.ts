@@ -17,22 +17,19 @@ export type DeliveryDesk = Readonly<{
 
 const gone = 410;
 
-/** Tells an endpoint of events, all at once. What is for one that was removed, or is disabled, is dropped. */
+/** Tells an endpoint of an event. What is for one that was removed, or is disabled, is dropped. */
 export async function deliver(
   desk: DeliveryDesk,
   endpointId: string,
-  deliveries: readonly Delivery[],
-): Promise<JobResult[]> {
+  { id, data, signal }: Delivery,
+): Promise<JobResult> {
   const recipient = await findActiveRecipient(desk.database, endpointId);
-  const results = deliveries.map(async ({ id, data, signal }): Promise<JobResult> => {
-    if (!recipient) return { id, status: 'completed', output: { dropped: 'the endpoint is gone' } };
-    const answer = await tell(desk, recipient, data, signal);
-    if ('status' in answer && answer.status === gone) await disable(desk.database, endpointId);
-    if (isTaken(answer)) return { id, status: 'completed', output: answer };
-    desk.onFailure(endpointId, wordOf(answer));
-    return { id, status: 'failed', output: answer };
-  });
-  return Promise.all(results);
+  if (!recipient) return { id, status: 'completed', output: { dropped: 'the endpoint is gone' } };
+  const answer = await tell(desk, recipient, data, signal);
+  if ('status' in answer && answer.status === gone) await disable(desk.database, endpointId);
+  if (isTaken(answer)) return { id, status: 'completed', output: answer };
+  desk.onFailure(endpointId, wordOf(answer));
+  return { id, status: 'failed', output: answer };
 }
 
 /** Whether nothing more is to be sent: the endpoint has it, or wants nothing any more. */
@@ -50,7 +47,7 @@ export function wordOf(answer: Answer): string {
   return 'status' in answer ? `status ${answer.status}` : answer.failure;
 }
 
-/** One message that cannot be rendered fails none of its neighbours. */
+/** A message that cannot be rendered is tried again like one that was not taken. */
 async function tell(desk: DeliveryDesk, recipient: Recipient, event: EventJob, signal: AbortSignal): Promise<Answer> {
   try {
     const message = messageOf(event, await getOrder(desk.database, event.order_id));

@@ -1,9 +1,9 @@
 import type { Database } from '../../platform/db.ts';
 import type { JobQueue } from '../../platform/job-queue.ts';
 import { startRounds } from '../../platform/rounds.ts';
-import { type Delivery, type DeliveryDesk, deliver } from './deliver.ts';
+import { type DeliveryDesk, deliver } from './deliver.ts';
 import { endpointOf, ensureQueue, openDeliveryQueue, type Pace, queueOf, usualPace } from './delivery-queue.ts';
-import type { EventJob } from './message.ts';
+import { openPlaces, type Places } from './places.ts';
 import { relayEvents } from './relay.ts';
 import { readNews } from './webhooks.sql.ts';
 
@@ -26,8 +26,12 @@ const lastWordsMs = 2_000;
 /** Passes events on to the endpoints. The job queue is not opened before there is an endpoint. */
 export function startWebhooks(options: WebhookWorkerOptions): { stop: () => Promise<void> } {
   const worker = new WebhookWorker(options);
-  const { relayEveryMs } = options.pace ?? usualPace;
-  const stopRounds = startRounds([{ everyMs: relayEveryMs, run: () => worker.round() }], options.onError);
+  const { relayEveryMs, pollEveryS } = options.pace ?? usualPace;
+  const rounds = [
+    { everyMs: relayEveryMs, run: () => worker.round() },
+    { everyMs: pollEveryS * 1_000, run: async () => worker.wake() },
+  ];
+  const stopRounds = startRounds(rounds, options.onError);
   return {
     stop: async () => {
       worker.isStopping = true;
@@ -43,7 +47,7 @@ class WebhookWorker {
   readonly #pace: Pace;
   #queue: JobQueue | null = null;
   /** By endpoint, what takes its deliveries. */
-  readonly #takers = new Map<string, string>();
+  readonly #places = new Map<string, Places>();
   isStopping = false;
 
   constructor(options: WebhookWorkerOptions) {
@@ -56,7 +60,12 @@ class WebhookWorker {
     await this.#serve(new Set(news.endpoint_ids));
     if (!news.is_waiting) return;
     while ((await this.#relay()) && !this.isStopping);
-    for (const taker of this.#takers.values()) this.#queue?.boss.notifyWorker(taker);
+    this.wake();
+  }
+
+  /** Has deliveries looked for that are due. */
+  wake(): void {
+    for (const places of this.#places.values()) places.wake();
   }
 
   async close(): Promise<void> {
@@ -64,17 +73,17 @@ class WebhookWorker {
   }
 
   #relay(): Promise<boolean> {
-    return relayEvents(this.#options.database, this.#queue, new Set(this.#takers.keys()));
+    return relayEvents(this.#options.database, this.#queue, new Set(this.#places.keys()));
   }
 
   /** Takes the deliveries of these endpoints from now on, and of no others. */
   async #serve(wanted: ReadonlySet<string>): Promise<void> {
-    const missing = [...wanted].filter((id) => !this.#takers.has(id));
+    const missing = [...wanted].filter((id) => !this.#places.has(id));
     if (missing.length > 0) {
       this.#queue ??= await this.#open();
       for (const id of missing) await this.#take(this.#queue, id);
     }
-    for (const id of this.#takers.keys()) if (!wanted.has(id)) await this.#leave(id);
+    for (const id of this.#places.keys()) if (!wanted.has(id)) await this.#leave(id);
   }
 
   async #open(): Promise<JobQueue> {
@@ -85,24 +94,18 @@ class WebhookWorker {
   }
 
   async #take(queue: JobQueue, endpointId: string): Promise<void> {
-    const { deadlineMs, pollEveryS } = this.#pace;
+    const { deadlineMs } = this.#pace;
     await ensureQueue(queue, endpointId, this.#pace);
-    const taker = await queue.boss.work<EventJob>(
-      queueOf(endpointId),
-      {
-        batchSize: deliveriesAtOnce,
-        burstWhenBatchFull: true,
-        pollingIntervalSeconds: pollEveryS,
-        perJobResults: true,
-      } as const,
-      (jobs: Delivery[]) => deliver({ ...this.#options, deadlineMs }, endpointId, jobs),
+    const desk = { ...this.#options, deadlineMs };
+    const places = await openPlaces(queue.boss, queueOf(endpointId), deliveriesAtOnce, (delivery) =>
+      deliver(desk, endpointId, delivery),
     );
-    this.#takers.set(endpointId, taker);
+    this.#places.set(endpointId, places);
   }
 
   /** An endpoint that was removed or disabled goes with all that was still to be sent to it. */
   async #leave(endpointId: string): Promise<void> {
-    this.#takers.delete(endpointId);
+    this.#places.delete(endpointId);
     await this.#queue?.boss.offWork(queueOf(endpointId), { wait: false });
     await this.#queue?.boss.deleteQueue(queueOf(endpointId));
   }
