@@ -1,5 +1,5 @@
 import { expect, it, test } from 'vitest';
-import { isPrivateLiteral, isPublicAddress, lookupPublic, PrivateAddress } from './addresses.ts';
+import { isPrivateHost, isPublicAddress, lookupPublic, PrivateAddress } from './addresses.ts';
 
 const refused = [
   ['this network', '0.0.0.0'],
@@ -55,13 +55,23 @@ it.each(['1.1.1.1', '9.255.255.255', '100.63.255.255', '172.32.0.1', '223.255.25
 it.each(['http://2130706433', 'http://0x7f.1', 'http://[::1]', 'http://[::ffff:7f00:1]', 'http://127.1', 'http://0'])(
   'the literal address of %s is seen through',
   (url) => {
-    expect(isPrivateLiteral(new URL(url).hostname)).toBe(true);
+    expect(isPrivateHost(new URL(url).hostname)).toBe(true);
   },
 );
 
-test('a name is no literal', () => {
-  expect(isPrivateLiteral('shop.example')).toBe(false);
-});
+it.each(['http://localhost', 'http://LOCALHOST.', 'http://erp.localhost', 'http://a.erp.localhost.'])(
+  '%s is this very machine',
+  (url) => {
+    expect(isPrivateHost(new URL(url).hostname)).toBe(true);
+  },
+);
+
+it.each(['shop.example', 'localhost.example', 'notlocalhost', '1.1.1.1'])(
+  'of %s more is to be found out',
+  (hostname) => {
+    expect(isPrivateHost(hostname)).toBe(false);
+  },
+);
 
 test.each([{ all: true }, { all: false }])('a name that leads to a private address is refused: %o', async (options) => {
   const failure = await new Promise((resolve) => lookupPublic('localhost', options, resolve));

@@ -48,10 +48,13 @@ export function isPublicAddress(address: string): boolean {
   return isIP(address) === 6 && routable.check(address, 'ipv6') && !unroutable.check(address, 'ipv6');
 }
 
-/** Whether the host of a URL is an address, and not a public one. Names are resolved when they are connected to. */
-export function isPrivateLiteral(hostname: string): boolean {
+/**
+ * Whether the host of a URL is an address, and not a public one, or a name that always means the very machine (RFC 6761).
+ * Other names are resolved when they are connected to.
+ */
+export function isPrivateHost(hostname: string): boolean {
   const address = hostname.replace(/^\[|\]$/g, '');
-  return isIP(address) !== 0 && !isPublicAddress(address);
+  return isIP(address) === 0 ? /(^|\.)localhost\.?$/i.test(hostname) : !isPublicAddress(address);
 }
 
 /**

@@ -1,13 +1,25 @@
+import type { LookupAddress, LookupAllOptions } from 'node:dns';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { Webhook } from 'standardwebhooks';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { openReceiver, type WebhookReceiver, withStatus } from '../../../test/support/webhook-receiver.ts';
 import { faultOfUrl, type SendOptions, send } from './send.ts';
+
+type LookupCallback = (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void;
 
 const secret = `whsec_${Buffer.alloc(32, 7).toString('base64')}`;
 const message = { type: 'order.completed', timestamp: '2026-11-23T00:00:00.000Z', data: { name: 'Lämp 💡' } };
 const here: SendOptions = { allowPrivate: true, deadlineMs: 10_000 };
+
+/** A public name, by the looks of it, that leads to this machine. */
+const disguised = 'inside.example';
+vi.mock('node:dns', async (importOriginal) => {
+  const dns = await importOriginal<typeof import('node:dns')>();
+  const lookup = (hostname: string, options: LookupAllOptions, callback: LookupCallback): void =>
+    dns.lookup(hostname === disguised ? '127.0.0.1' : hostname, options, callback);
+  return { ...dns, lookup };
+});
 
 let receiver: WebhookReceiver;
 
@@ -78,7 +90,8 @@ it('says so when nobody listens, and when the connection is cut', async () => {
 it('makes no connection to a private address, whatever was allowed when its endpoint was made', async () => {
   const to = (url: string) => send({ url, secret }, 'the-id', message, { ...here, allowPrivate: false });
   expect(await to('https://127.0.0.1/')).toEqual({ failure: 'the URL must not lead to a private address' });
-  expect(await to('https://localhost/')).toEqual({ failure: 'the address is not a public one' });
+  expect(await to('https://localhost/')).toEqual({ failure: 'the URL must not lead to a private address' });
+  expect(await to(`https://${disguised}/`)).toEqual({ failure: 'the address is not a public one' });
   expect(await to(receiver.url)).toEqual({ failure: 'the URL must begin with https://' });
   expect(receiver.received).toEqual([]);
 });

@@ -1,7 +1,7 @@
 import { type IncomingMessage, request as requestPlainly } from 'node:http';
 import { request as requestSecurely } from 'node:https';
 import { Webhook } from 'standardwebhooks';
-import { isPrivateLiteral, lookupPublic, PrivateAddress } from './addresses.ts';
+import { isPrivateHost, lookupPublic, PrivateAddress } from './addresses.ts';
 import type { WebhookMessage } from './message.ts';
 import type { Recipient } from './webhooks.sql.ts';
 
@@ -21,7 +21,7 @@ export function faultOfUrl(url: string, allowPrivate: boolean): string | null {
   if (protocol !== 'https:' && !(allowPrivate && protocol === 'http:'))
     return allowPrivate ? 'must begin with https:// or http://' : 'must begin with https://';
   if (!allowPrivate && port !== '') return 'must not name a port: it is 443';
-  if (!allowPrivate && isPrivateLiteral(hostname)) return 'must not lead to a private address';
+  if (!allowPrivate && isPrivateHost(hostname)) return 'must not lead to a private address';
   return null;
 }
 
