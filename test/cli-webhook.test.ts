@@ -58,6 +58,20 @@ test('an endpoint is added with a secret that is told once, tried out, and remov
     });
 });
 
+test('a URL that an endpoint has already is added again, with a word about the other', async () => {
+  const first = await webhook('add', receiver.url);
+  expect(first.stderr).toBe('The secret is not shown again.\n');
+  const [, id = ''] = /^id +(\S{36})$/m.exec(first.stdout) ?? [];
+  const second = await webhook('add', receiver.url.replace('http://', 'HTTP://'));
+  const [, otherId = ''] = /^id +(\S{36})$/m.exec(second.stdout) ?? [];
+  expect(second).toMatchObject({
+    status: 0,
+    stderr: `The secret is not shown again.\nAnother endpoint has this URL: ${id}. Each has its own secret and gets every event.\n`,
+  });
+  await webhook('remove', id);
+  await webhook('remove', otherId);
+});
+
 test('a message that was given up is listed, and sent again when that is wanted', async () => {
   const { id } = await addEndpoint();
   receiver.answer(withStatus(503));
@@ -105,13 +119,16 @@ test.each([
   expect(ended.stderr).toContain(reason);
 });
 
-test('private addresses are refused unless they are allowed', async () => {
-  const ended = await runCommand(['webhook', 'add', 'https://127.0.0.1/'], { DATABASE_URL: shop.url });
-  expect(ended).toMatchObject({
-    status: 2,
-    stderr: 'scalecommerce: The URL must not lead to a private address. See WEBHOOK_ALLOW_PRIVATE.\n',
-  });
-});
+test.each(['https://127.0.0.1/', 'https://localhost/hook', 'https://LocalHost./hook', 'https://erp.localhost/hook'])(
+  'private addresses are refused unless they are allowed: %s',
+  async (url) => {
+    const ended = await runCommand(['webhook', 'add', url], { DATABASE_URL: shop.url });
+    expect(ended).toMatchObject({
+      status: 2,
+      stderr: 'scalecommerce: The URL must not lead to a private address. See WEBHOOK_ALLOW_PRIVATE.\n',
+    });
+  },
+);
 
 test('helps with its commands', async () => {
   expect((await webhook('--help')).stdout).toMatch(

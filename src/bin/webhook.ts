@@ -28,6 +28,8 @@ export function addWebhookCommand(
     if (!made.ok) throw new UsageError(`${made.refusal.messages.join('; ')}. See WEBHOOK_ALLOW_PRIVATE.`);
     console.log(`id      ${made.value.id}\nsecret  ${made.value.secret}`);
     console.error('The secret is not shown again.');
+    for (const twin of made.value.twins)
+      console.error(`Another endpoint has this URL: ${twin}. Each has its own secret and gets every event.`);
     return 0;
   });
 }

@@ -13,14 +13,15 @@ import {
   dropEndpoint,
   type EndpointRow,
   type EventKind,
+  findEndpointsAt,
   findRecipient,
   readEndpoints,
 } from './webhooks.sql.ts';
 
 export type { EndpointRow as Endpoint } from './webhooks.sql.ts';
 
-/** An endpoint as it is made: the only time that its secret is told. */
-export type NewEndpoint = Readonly<{ id: string; secret: string }>;
+/** An endpoint as it is made: the only time that its secret is told. `twins` are the active endpoints that had its URL already. */
+export type NewEndpoint = Readonly<{ id: string; secret: string; twins: readonly string[] }>;
 
 /** A delivery that was given up. `answer` is the last that came of it. */
 export type DeadLetter = Readonly<{
@@ -47,8 +48,10 @@ export async function createEndpoint(
   const fault = faultOfUrl(url, allowPrivate);
   if (fault !== null) return refused('unprocessable', `The URL ${fault}`);
   const endpoint = { id: newId(), secret: `whsec_${randomBytes(secretBytes).toString('base64')}` };
-  await addEndpoint(db, { ...endpoint, url: new URL(url).href, description });
-  return accepted(endpoint);
+  const { href } = new URL(url);
+  const twins = await findEndpointsAt(db, href);
+  await addEndpoint(db, { ...endpoint, url: href, description });
+  return accepted({ ...endpoint, twins });
 }
 
 /** All endpoints, the oldest first. */

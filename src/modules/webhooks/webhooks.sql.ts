@@ -21,6 +21,11 @@ const selectEndpoints = sql(
   'SELECT id, url, description, created_at, disabled_at FROM webhook_endpoints ORDER BY created_at, id',
 );
 
+const selectEndpointsAt = sql(
+  'webhooks.endpoints_at',
+  'SELECT id FROM webhook_endpoints WHERE url = $1 AND disabled_at IS NULL ORDER BY created_at, id',
+);
+
 const selectRecipient = sql('webhooks.recipient', 'SELECT url, secret FROM webhook_endpoints WHERE id = $1');
 
 const selectActiveRecipient = sql(
@@ -66,6 +71,12 @@ export async function addEndpoint(
 /** All endpoints, the oldest first. */
 export function readEndpoints(db: Reader): Promise<EndpointRow[]> {
   return db.query(selectEndpoints);
+}
+
+/** The endpoints at a URL that are told of events, the oldest first. */
+export async function findEndpointsAt(db: Reader, url: string): Promise<string[]> {
+  const rows = await db.query<{ id: string }>(selectEndpointsAt, [url]);
+  return rows.map(({ id }) => id);
 }
 
 /** Where the endpoint is, disabled or not; undefined when there is none. */
