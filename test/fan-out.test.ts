@@ -13,7 +13,7 @@ import { migrate } from '../src/platform/migrate.ts';
 import { newId } from '../src/shared/ids.ts';
 import { eventually } from './support/eventually.ts';
 import { expectSoon } from './support/expect-soon.ts';
-import { type Basket, endOrder, insertBasket, insertOrder } from './support/ordered-basket.ts';
+import { type Basket, cancelManyOrders, endOrder, insertBasket, insertOrder } from './support/ordered-basket.ts';
 import { createTestDatabase, onServer, type TestDatabase } from './support/postgres.ts';
 import { openPrivatePostgres } from './support/private-postgres.ts';
 import { openTcpProxy, type TcpProxy, type TcpProxyOptions } from './support/tcp-proxy.ts';
@@ -62,7 +62,7 @@ async function join(options: MemberOptions = {}): Promise<Member> {
 }
 
 /** Notes the events of the basket's stream. */
-function watch({ notifications }: Member, basket: Basket): OutcomeEvent[] {
+function watch({ notifications }: Member, basket: Pick<Basket, 'id'>): OutcomeEvent[] {
   const events: OutcomeEvent[] = [];
   watchBasket(notifications, basket.id, 0, (event) => events.push(event));
   return events;
@@ -81,6 +81,17 @@ async function orderedBasket(url = testDatabase.url) {
 function made(count: number): OutcomeEvent[] {
   const about = { offset: 1, kind: 'completed' } as const;
   return Array.from({ length: count }, () => ({ id: newId(), basketId: newId(), orderId: newId(), ...about }));
+}
+
+/** What the table holds, each stream in its order. */
+function readOutcomes(): Promise<OutcomeEvent[]> {
+  return onServer(testDatabase.url, async (client) => {
+    const { rows } = await client.query<OutcomeEvent>(
+      `SELECT id, basket_id AS "basketId", stream_offset::int AS "offset", order_id AS "orderId", kind
+         FROM events ORDER BY basket_id, stream_offset`,
+    );
+    return rows;
+  });
 }
 
 /** In the order of their times. */
@@ -107,7 +118,7 @@ async function endListeners(url: string): Promise<void> {
 }
 
 describe('an event', () => {
-  test('that one process announces reaches the watchers of every other, without a look into the table', async () => {
+  test('that one process announces reaches the watchers of every other, without waiting for the next look into the table', async () => {
     const [first, second, third] = [await join(), await join(), await join()];
     const { basket, end } = await orderedBasket();
     const told = [first, second, third].map((member) => watch(member, basket));
@@ -124,12 +135,33 @@ describe('an event', () => {
 
   test('is one of many that are announced at once, and all of them arrive', async () => {
     const [teller, hearer] = [await join(), await join()];
-    const events = made(5_000);
-    const told: OutcomeEvent[] = [];
-    for (const { basketId } of events) watchBasket(hearer.notifications, basketId, 0, (event) => void told.push(event));
+    const told: OutcomeEvent[][] = [];
+    for (let count = 0; count < 20; count++) {
+      const basket = await insertBasket(testDatabase.url);
+      told.push(watch(hearer, basket));
+      await cancelManyOrders(testDatabase.url, basket, 250);
+    }
+    const events = await readOutcomes();
     for (const event of events) announce(teller.notifications, event);
-    await expectSoon(() => told.length).toBe(events.length);
-    expect(told).toEqual(events);
+    await expectSoon(() => told.flat().length).toBe(5_000);
+    const streams = Map.groupBy(events, ({ basketId }) => basketId);
+    for (const stream of told) expect(stream).toEqual(streams.get(stream[0]?.basketId ?? ''));
+    expect(hearer.notifications.figures()).toMatchObject({ received: 5_000, found: 0 });
+  });
+
+  test('that is not in the table is told to nobody, and thousands of them do not keep a true one back', async () => {
+    const [teller, hearer] = [await join(), await join()];
+    const untrue = made(5_000);
+    const toldUntrue = untrue.map(({ basketId }) => watch(hearer, { id: basketId }));
+    const { basket, end } = await orderedBasket();
+    const told = watch(hearer, basket);
+    const event = { offset: 1, kind: 'failed', id: newId(), basketId: basket.id, orderId: newId() } as const;
+    for (const one of [event, ...untrue]) announce(teller.notifications, one);
+    await eventually(() => hearer.notifications.figures().received === 5_001);
+    const committed = await end();
+    announce(teller.notifications, committed);
+    await expectSoon(() => told).toEqual([committed]);
+    expect(toldUntrue.flat()).toEqual([]);
   });
 
   test('that overtakes the one before it is held until the table tells of both, in order', async () => {

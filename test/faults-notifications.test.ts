@@ -1,5 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
+import { packEvents } from '../src/modules/notifications/fan-out-payload.ts';
+import type { OutcomeEvent } from '../src/modules/notifications/notifications.service.ts';
+import { newId } from '../src/shared/ids.ts';
 import { type Balancer, openBalancer } from './support/balancer.ts';
 import { type CableClient, connect, identifierOf } from './support/cable-client.ts';
 import { runCommand } from './support/command.ts';
@@ -10,7 +13,7 @@ import { type FaultStage, faultTimeoutMs, onFaultStage } from './support/fault-s
 import { expectNothingLeftOver } from './support/invariants.ts';
 import { allEnded } from './support/ledger.ts';
 import { Listener, type Told } from './support/listener.ts';
-import { clumsyForgers, openMeddler } from './support/meddler.ts';
+import { forgers, openMeddler } from './support/meddler.ts';
 import { type Answer, orderIn, RemoteShopper, type ShopProcess } from './support/process.ts';
 import { between, oneOf, type Random, randomOf } from './support/seed.ts';
 import { addProduct } from './support/shop.ts';
@@ -95,7 +98,7 @@ test(
       const product = await addProduct(stage.ledger, { stock: 1_000 });
       const seller = await stage.start(silent);
       const { address } = await stage.start({ ROLE: 'web' });
-      const meddler = openMeddler(stage, random, clumsyForgers);
+      const meddler = openMeddler(stage, random, forgers);
       const told: Told[] = [];
       const listener = new Listener({ addresses: () => [address], random, told });
       const listen = async (token: string): Promise<CableClient> => {
@@ -158,6 +161,48 @@ test(
     }),
   faultTimeoutMs,
 );
+
+test.each(['completed', 'failed', 'refunded'] as const)(
+  'a forged notification that the order is %s, or of an order of another basket, is told to nobody',
+  (kind) =>
+    onStage(async (stage) => {
+      const { address } = await stage.start({ ROLE: 'web' });
+      const product = await addProduct(stage.ledger);
+      const [victim, other] = [await checkedOut(stage, address, product), await checkedOut(stage, address, product)];
+      const about = { offset: 1, kind, basketId: victim.basketId };
+      for (const orderId of [other.orderId, victim.orderId]) await forge(stage, { ...about, id: newId(), orderId });
+      await stage.start({ ROLE: 'worker' });
+      await allEnded(stage.ledger, allEndedMs);
+      await expectSoon(() => [victim, other].map(({ client }) => heardBy(client))).toEqual([
+        ['1 completed'],
+        ['1 completed'],
+      ]);
+      await expectSoon(() => victim.stream.events().length).toBe(1);
+      const { token, client, stream } = victim;
+      await expectOnlyTrue(stage, [...toldToPlain(token, client), ...toldToStreams(token, [stream])]);
+      for (const { client } of [victim, other]) client.socket.terminate();
+    }),
+  faultTimeoutMs,
+);
+
+/** A basket whose order nobody pays yet, and who listens to it. */
+async function checkedOut({ ledger }: Stage, address: string, product: string) {
+  const shopper = new RemoteShopper(address);
+  await shopper.put(product, 1);
+  const token = shopper.token ?? '';
+  const client = await subscribe(address, token, { since: now() });
+  const accepted = await shopper.checkout('v2');
+  const stream = await listenTo(address + eventsUrlIn(accepted));
+  const [basket] = await ledger.query<{ id: string }>('SELECT id FROM baskets WHERE token = $1', [token]);
+  await eventually(() => framesOf(client).some(({ type }) => type === 'confirm_history'));
+  client.frames.splice(1);
+  return { token, client, stream, orderId: orderIn(accepted), basketId: basket?.id ?? '' };
+}
+
+async function forge({ ledger }: Stage, event: OutcomeEvent): Promise<void> {
+  for (const payload of packEvents(newId(), [event], 1_000))
+    await ledger.query(`SELECT pg_notify('scalecommerce_events', $1)`, [payload]);
+}
 
 type Buyer = Readonly<{ token: string; plain: CableClient; streams: readonly EventListener[] }>;
 
@@ -328,9 +373,7 @@ type Committed = Readonly<{ id: string; token: string; offset: number; kind: str
  * came, in order.
  */
 async function expectAllTold(stage: Pick<Stage, 'ledger'>, read: () => readonly Told[]): Promise<void> {
-  const committed = await stage.ledger.query<Committed>(
-    `SELECT e.id, b.token, e.stream_offset::int AS offset, e.kind FROM events e JOIN baskets b ON b.id = e.basket_id`,
-  );
+  const committed = await readCommitted(stage);
   const missing = (): string[] => {
     const ids = new Set(read().map(({ eventId }) => eventId));
     return committed.filter(({ id }) => !ids.has(id)).map(({ id }) => id);
@@ -338,14 +381,24 @@ async function expectAllTold(stage: Pick<Stage, 'ledger'>, read: () => readonly 
   await eventually(() => missing().length === 0, allToldMs).catch(() => undefined);
   expect(missing()).toEqual([]);
   const told = read();
-  const events = new Map(committed.map((event) => [event.id, event]));
-  expect(told.filter((one) => !isTrue(one, events.get(one.eventId)))).toEqual([]);
+  await expectOnlyTrue(stage, told);
   for (const [token, ofBasket] of Map.groupBy(told, (one) => one.token)) {
     const known = new Set<string>();
     const firsts = ofBasket.filter(({ eventId }) => !known.has(eventId) && known.add(eventId));
     const offsets = firsts.map(({ offset }) => offset);
     expect(offsets, `basket ${token}`).toEqual(offsets.toSorted((a, b) => a - b));
   }
+}
+
+async function expectOnlyTrue(stage: Pick<Stage, 'ledger'>, told: readonly Told[]): Promise<void> {
+  const events = new Map((await readCommitted(stage)).map((event) => [event.id, event]));
+  expect(told.filter((one) => !isTrue(one, events.get(one.eventId)))).toEqual([]);
+}
+
+function readCommitted({ ledger }: Pick<Stage, 'ledger'>): Promise<Committed[]> {
+  return ledger.query<Committed>(
+    `SELECT e.id, b.token, e.stream_offset::int AS offset, e.kind FROM events e JOIN baskets b ON b.id = e.basket_id`,
+  );
 }
 
 function isTrue({ token, offset, status }: Told, event: Committed | undefined): boolean {

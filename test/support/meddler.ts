@@ -23,8 +23,10 @@ const longestPauseMs = 150;
 /** What no process of the shop sends. */
 const nonsense = ['', 'null', '[', '[]', '{"a":1}', '["x",[1]]', '["x",null,{}]', 'x'.repeat(mostBytes)];
 
-/** Of other baskets, and far ahead in the stream of this one: what the streams themselves do not pass on. */
-export const clumsyForgers: readonly Forger[] = [
+/** Of other baskets, far ahead in the stream of this one, and just where its next event is waited for. */
+export const forgers: readonly Forger[] = [
+  (event) => ({ ...event, id: newId(), offset: event.offset + 1 }),
+  (event) => ({ ...event, id: newId(), offset: event.offset + 1, kind: 'refunded' }),
   (event) => ({ ...event, id: newId(), basketId: newId() }),
   (event) => ({ ...event, id: newId(), offset: event.offset + 1_000 }),
   (event) => ({ ...event, id: newId(), offset: -event.offset }),

@@ -2,7 +2,7 @@ import type { OutcomeEvent } from './outcome-streams.ts';
 
 /** What a fan-out tells this process. */
 export type FanOutListener = Readonly<{
-  /** Events that other processes have published, each after its commit: in any order, more than once, or never. */
+  /** Events that others say are committed: in any order, more than once, or never; also such as never happened. */
   onEvents: (events: readonly OutcomeEvent[]) => void;
   /** Events may have passed unheard until now; from now on those that are published are heard. */
   onGap: () => void;
@@ -18,7 +18,7 @@ export type FanOutFigures = Readonly<{
 
 /**
  * How the processes of a shop tell each other of committed events. It makes outcomes fast and nothing more: it may lose
- * any of them, for each process also finds in the table what its watchers have not been told (`missed-events.ts`).
+ * or invent any of them, for each process tells its watchers only what it finds in the table (`missed-events.ts`).
  */
 export type FanOut = Readonly<{
   /** Takes a committed event to the other processes, some time after it returns. Never waits and never throws. */

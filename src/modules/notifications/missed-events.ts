@@ -33,13 +33,15 @@ export class MissedEvents {
   #isInTurn = false;
   #isAtOnce = false;
   #isWantedAgain = false;
+  #named = new Set<string>();
+  #isAtNamed = false;
 
   constructor(options: MissedEventsOptions) {
     this.#options = options;
     this.#timer = setInterval(() => this.#lookInTurn().catch(options.onError), options.everyMs);
   }
 
-  /** Events that watchers were told of from the table. */
+  /** Events that watchers were told of from the table although nothing had named their stream. */
   get found(): number {
     return this.#found;
   }
@@ -53,6 +55,26 @@ export class MissedEvents {
   lookNow(): void {
     this.#isWantedAgain = true;
     if (!this.#isAtOnce) this.#lookAtOnce().catch(this.#options.onError);
+  }
+
+  /** Looks at these streams at once: what is said to have happened there is told only as far as it is in the table. */
+  lookAtStreams(basketIds: Iterable<string>): void {
+    for (const basketId of basketIds) this.#named.add(basketId);
+    if (!this.#isAtNamed) this.#lookAtNamed().catch(this.#options.onError);
+  }
+
+  /** Those that are named while a statement is under way share the next. */
+  async #lookAtNamed(): Promise<void> {
+    this.#isAtNamed = true;
+    try {
+      while (this.#named.size > 0 && !this.#stopping.signal.aborted) {
+        const basketIds = [...this.#named].slice(0, streamsPerLook);
+        for (const basketId of basketIds) this.#named.delete(basketId);
+        await this.#lookAt(basketIds);
+      }
+    } finally {
+      this.#isAtNamed = false;
+    }
   }
 
   async #lookAtOnce(): Promise<void> {
@@ -84,16 +106,18 @@ export class MissedEvents {
     for (let from = 0; from < basketIds.length && !signal.aborted; from += streamsPerLook) {
       const dueMs = startMs + (withinMs * from) / basketIds.length;
       if (from > 0 && withinMs > 0) await sleep(Math.max(0, dueMs - performance.now()), undefined, { ref: false });
-      await this.#lookAt(basketIds.slice(from, from + streamsPerLook));
+      this.#found += await this.#lookAt(basketIds.slice(from, from + streamsPerLook));
     }
   }
 
-  async #lookAt(basketIds: readonly string[]): Promise<void> {
+  /** Returns how many events there were to tell of. */
+  async #lookAt(basketIds: readonly string[]): Promise<number> {
     const { reader, streams } = this.#options;
     const seen = streams.seen(basketIds);
-    if (seen.length === 0) return;
+    if (seen.length === 0) return 0;
     const ids = seen.map((stream) => stream.basketId);
     const offsets = seen.map((stream) => stream.offset);
-    for (const row of await readEventsAfter(reader, ids, offsets)) if (streams.pass(eventOf(row))) this.#found++;
+    const rows = await readEventsAfter(reader, ids, offsets);
+    return rows.filter((row) => streams.pass(eventOf(row))).length;
   }
 }

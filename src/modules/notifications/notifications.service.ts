@@ -30,8 +30,9 @@ export type OutcomeMessage = (
 export type Stream = Readonly<{ basketId: string; offset: number; outcome: OutcomeEvent | null }>;
 
 /**
- * Opens the process's door to outcomes. Events of other processes come by `fanOut`, and what does not, whatever the reason,
- * is found in the table: looked for every `pollMs`, and at once when the fan-out may have missed something.
+ * Opens the process's door to outcomes. What comes by `fanOut` only says in which streams to look: watchers are told what
+ * the table holds. What does not come, whatever the reason, is found there, too: looked for every `pollMs`, and at once
+ * when the fan-out may have missed something.
  */
 export function openNotifications(options: {
   reader: Reader;
@@ -43,7 +44,8 @@ export function openNotifications(options: {
   const { reader, fanOut = inProcessFanOut, pollMs: everyMs, onError } = options;
   const missed = new MissedEvents({ reader, streams, everyMs, onError });
   fanOut.listen({
-    onEvents: (events) => events.forEach((event) => void streams.pass(event)),
+    onEvents: (events) =>
+      missed.lookAtStreams(events.filter((event) => streams.isNews(event)).map((event) => event.basketId)),
     onGap: () => missed.lookNow(),
   });
   const figures = (): EventFigures => ({ ...fanOut.figures(), found: missed.found, watchers: streams.size });

@@ -35,6 +35,12 @@ export class OutcomeStreams {
     return this.#watchers.has(basketId);
   }
 
+  /** Whether somebody waits for the event, or for one before it. */
+  isNews({ basketId, offset }: OutcomeEvent): boolean {
+    const watchers = this.#watchers.get(basketId);
+    return watchers !== undefined && offset > leastSeen(watchers);
+  }
+
   /** Passes a committed event on to those whose next event it is. Returns whether there was one. */
   pass(event: OutcomeEvent): boolean {
     let isNews = false;
