@@ -95,7 +95,12 @@ function eventFamilies({ published, received, dropped, found, watchers, isListen
       dropped,
       'Events that the others were not told of: they find them in the table.',
     ),
-    family('found_total', 'counter', found, 'Events that the looks into the table found, since no notification had told of them.'),
+    family(
+      'found_total',
+      'counter',
+      found,
+      'Events that the looks into the table found, since no notification had told of them.',
+    ),
     family('watchers', 'gauge', watchers, 'Subscriptions and requests that wait for events of a basket.'),
     family('listening', 'gauge', isListening === null ? null : Number(isListening), 'Whether others are heard now.'),
   ];
