@@ -33,7 +33,12 @@ export function describeApi(): SwaggerOptions {
 
 /** Serves the document at `/openapi.json` and a page to read it at `/docs`, where `/` leads; both work without the internet. */
 export async function referencePage(app: FastifyInstance): Promise<void> {
-  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
+  // Made once, and the same bytes for all: it is large, and somebody may ask for it again and again.
+  let document: Buffer | null = null;
+  app.get('/openapi.json', { schema: { hide: true } }, async (_request, reply) => {
+    document ??= Buffer.from(JSON.stringify(app.swagger()));
+    return reply.type('application/json; charset=utf-8').send(document);
+  });
   app.get('/', { schema: { hide: true } }, async (request, reply) =>
     // The router takes the target that stands for the whole server for this path.
     request.url === '*' ? reply.callNotFound() : reply.redirect('/docs/'),
