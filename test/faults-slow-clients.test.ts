@@ -21,11 +21,7 @@ const mostUnreadMb = 2_000;
 test(
   '10,000 idle sockets and clients that never finish a request hold up nobody, and memory stays bounded',
   () =>
-    onFaultStage(async (stage) => {
-      const product = await addProduct(stage.ledger, { stock: 10_000 });
-      const shop = await stage.start('all');
-      await expectPrompt(shop, product);
-      const before = memoryMb(shop);
+    onWarmShop(async ({ shop, product, before }) => {
       const idle = await openIdle(shop);
       const drips = await Promise.all(Array.from({ length: dripping }, (_, index) => drip(shop, index)));
       await expectPrompt(shop, product);
@@ -42,11 +38,7 @@ test(
 test(
   'clients that ask for much and read nothing take a bounded part of memory',
   () =>
-    onFaultStage(async (stage) => {
-      const product = await addProduct(stage.ledger, { stock: 10_000 });
-      const shop = await stage.start('all');
-      await expectPrompt(shop, product);
-      const before = memoryMb(shop);
+    onWarmShop(async ({ shop, product, before }) => {
       const deaf = await Promise.all(Array.from({ length: 50 }, () => askAndNeverRead(shop)));
       await expectPrompt(shop, product);
       expect(memoryMb(shop) - before).toBeLessThan(mostUnreadMb);
@@ -54,6 +46,18 @@ test(
     }),
   faultTimeoutMs,
 );
+
+/** Gives `play` a shop that has sold something, and how much memory it takes then. */
+function onWarmShop(
+  play: (about: Readonly<{ shop: ShopProcess; product: string; before: number }>) => Promise<void>,
+): Promise<void> {
+  return onFaultStage(async (stage) => {
+    const product = await addProduct(stage.ledger, { stock: 10_000 });
+    const shop = await stage.start('all');
+    await expectPrompt(shop, product);
+    await play({ shop, product, before: memoryMb(shop) });
+  });
+}
 
 /** A shopper who comes now is served. */
 async function expectPrompt(shop: ShopProcess, product: string): Promise<void> {

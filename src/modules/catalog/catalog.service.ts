@@ -1,5 +1,5 @@
 import type { Reader } from '../../platform/db.ts';
-import { isUuid } from '../../shared/ids.ts';
+import { highestId, isUuid, lowestId } from '../../shared/ids.ts';
 import { type Money, money } from '../../shared/money.ts';
 import { decodePageKey, encodePageKey, type PagePosition } from '../../shared/page-key.ts';
 import { accepted, type Result, refused } from '../../shared/refusal.ts';
@@ -24,9 +24,6 @@ export type Dated<T> = Readonly<{ document: T; changedAt: Date; readAt: Date }>;
 
 export type NumberedPage = { page: number; pages: number; per_page: number; record_count: number; records: Product[] };
 export type KeyedPage = { per_page: number; next: string | null; previous: string | null; records: Product[] };
-
-const firstId = '00000000-0000-0000-0000-000000000000';
-const lastId = 'ffffffff-ffff-ffff-ffff-ffffffffffff';
 
 /** The page number that `text` asks for: anything but decimal digits from 1 up is page 1. */
 export function pageNumberFrom(text: string | undefined): number {
@@ -72,7 +69,7 @@ export async function getNumberedPage(catalog: Catalog, page: number): Promise<D
 export async function getKeyedPage(catalog: Catalog, key: string | undefined): Promise<Result<Dated<KeyedPage>>> {
   const position: PagePosition | null = key
     ? decodePageKey(key, catalog.pageKeySecret)
-    : { direction: 'after', id: firstId };
+    : { direction: 'after', id: lowestId };
   if (!position) return refused('bad_request', 'Invalid page key');
   const page =
     position.direction === 'after' ? await pageAfter(catalog, position.id) : await pageBefore(catalog, position.id);
@@ -116,11 +113,11 @@ function keyedPage(
 
 /** An empty page has nothing before it to continue after: the next page is then the very first. */
 function keyAfter(catalog: Catalog, products: readonly ProductRow[]): string {
-  return encodePageKey({ direction: 'after', id: products.at(-1)?.id ?? firstId }, catalog.pageKeySecret);
+  return encodePageKey({ direction: 'after', id: products.at(-1)?.id ?? lowestId }, catalog.pageKeySecret);
 }
 
 function keyBefore(catalog: Catalog, products: readonly ProductRow[]): string {
-  return encodePageKey({ direction: 'before', id: products[0]?.id ?? lastId }, catalog.pageKeySecret);
+  return encodePageKey({ direction: 'before', id: products[0]?.id ?? highestId }, catalog.pageKeySecret);
 }
 
 function firstOf<Whole>(rows: readonly PageRow<Whole>[]): PageRow<Whole> {

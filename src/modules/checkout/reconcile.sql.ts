@@ -1,4 +1,5 @@
 import { type Reader, sql } from '../../platform/db.ts';
+import { highestId, lowestId } from '../../shared/ids.ts';
 import type { OrderState } from '../orders/orders.service.ts';
 
 /** What our books say of one attempt to pay; null where they say nothing. */
@@ -23,9 +24,6 @@ const selectAttempts = sql(
      LEFT JOIN order_states s ON s.order_id = wanted.order_id
      LEFT JOIN payment_attempts p ON p.order_id = wanted.order_id AND p.attempt = wanted.attempt`,
 );
-
-const lowestId = '00000000-0000-0000-0000-000000000000';
-const highestId = 'ffffffff-ffff-ffff-ffff-ffffffffffff';
 
 /** Orders by id, as the gateway's keys are, so that its pages and these go side by side: always bounds of the index. */
 const selectPaid = sql(

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Turns } from '../../platform/turns.ts';
 import { Unavailable } from '../../shared/refusal.ts';
 import { findOffsetBefore, readHistory } from './history.sql.ts';
 import {
@@ -26,8 +27,8 @@ export type IsWanted = () => boolean;
 export class CableReads {
   readonly #notifications: Notifications;
   readonly #onError: (error: Error) => void;
-  readonly #readsInTurn = inTurns(readsAtOnce);
-  readonly #messagesInTurn = inTurns(messagesAtOnce);
+  readonly #readsInTurn = new Turns(readsAtOnce);
+  readonly #messagesInTurn = new Turns(messagesAtOnce);
   readonly #messages = new Map<string, Promise<string | undefined>>();
   #nextOutageReportAt = 0;
 
@@ -80,9 +81,9 @@ export class CableReads {
   }
 
   /** Undefined after a failure, once it is time to try again. */
-  async #attempt<T>(read: () => Promise<T>, inTurn = this.#readsInTurn): Promise<T | undefined> {
+  async #attempt<T>(read: () => Promise<T>, turns = this.#readsInTurn): Promise<T | undefined> {
     try {
-      return await inTurn(read);
+      return await turns.run(read);
     } catch (error) {
       this.#report(error as Error);
       await sleep(retryAfterMs * (0.5 + Math.random()), undefined, { ref: false });
@@ -105,22 +106,4 @@ async function whileWanted<T>(isWanted: IsWanted, attempt: () => Promise<T | und
     if (result !== undefined) return result;
   }
   return undefined;
-}
-
-/** Runs at most `limit` tasks at a time, the rest in order of arrival. */
-function inTurns(limit: number): <T>(task: () => Promise<T>) => Promise<T> {
-  const waiting: Array<() => void> = [];
-  let running = 0;
-  return async (task) => {
-    if (running < limit) running++;
-    else await new Promise<void>((resolve) => waiting.push(resolve));
-    try {
-      return await task();
-    } finally {
-      const next = waiting.shift();
-      // The place is handed over, so that nobody who comes now slips in between.
-      if (next) next();
-      else running--;
-    }
-  };
 }
